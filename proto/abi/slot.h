@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The socket slot: the shared state of one socket, three cache lines sorted by who writes them.
+ *
+ * All facts about a socket's data live here as 64-bit stream offsets; the rings of a channel only carry
+ * hints that a slot has changed. A hint may be lost, repeated or late without harm as long as someone looks
+ * at the slot again, which is what makes recovery after a daemon restart a scan of the slots.
+ *
+ * Streams. Byte `o` of the receive stream lies at region + ((o - rx_base) & (2^rx_log2 - 1)); the readable
+ * bytes are [rx_head, rx_tail). Byte `o` of the send stream lies at region + ((o - tx_base) & mask); the
+ * bytes not yet acknowledged are [tx_head, tx_tail). A producer whose ring is empty may set the base to the
+ * current offset before it writes, so that ping-pong traffic stays on the first lines of a region.
+ *
+ * Datagrams travel in the same rings as records, each a struct sg_dgram_hdr and its payload, padded to
+ * SG_DGRAM_ALIGN, so that a header never wraps.
+ *
+ * Ordering, in pairs:
+ *   [S1] daemon: bytes, rx_base, region, flags, then store-release rx_tail <-> app: load-acquire rx_tail
+ * first. [S2] app: bytes, tx_base, then store-release tx_tail <-> daemon: load-acquire tx_tail first. [S3]
+ * app: reads of bytes, then store-release rx_head <-> daemon: load-acquire rx_head. [S4] daemon:
+ * store-release tx_head (bytes no longer needed) <-> app: load-acquire tx_head. [S5] event pending: daemon
+ * writes its line, full fence, reads ev_seen; if ev_seen == ev_posted it increments ev_posted and posts one
+ * event. App, on an event: ev_seen = ev_posted, full fence, reads the daemon's line. So at most one event per
+ * slot is in the event ring. [S6] kick pending: app writes its line, full fence, reads kick_seen; if
+ * kick_seen == kick_posted it increments kick_posted and pushes one kick. Daemon, on a kick: kick_seen =
+ * kick_posted, full fence, reads the app's line. So at most one kick per slot is in the kick ring. [S7]
+ * wanting: app writes `want`, full fence, reads the daemon's line before it sleeps; the daemon writes its
+ * line, full fence, reads `want`.
+ */
+#ifndef SG_ABI_SLOT_H
+#define SG_ABI_SLOT_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "proto/abi/abi.h"
+#include "proto/abi/ring.h"
+
+/* slot.d.state: where the socket is in its life, as the application may see it. */
+enum sg_state {
+    SG_ST_FREE = 0,   /* no socket here */
+    SG_ST_OPEN,       /* created; not bound, connected or listening */
+    SG_ST_CONNECTING, /* TCP: handshake under way */
+    SG_ST_CONNECTED,  /* TCP: established or later; UDP: has a default destination */
+    SG_ST_LISTENING,  /* TCP: accept_count tells how many wait */
+    SG_ST_CLOSED,     /* TCP: over (error, reset or both sides closed) */
+};
+
+/* slot.d.flags */
+#define SG_F_RX_FIN   (1u << 0) /* the peer closed its half: end of file at rx_tail, which is final */
+#define SG_F_ERROR    (1u << 1) /* slot.d.error is set; the socket is dead */
+#define SG_F_TX_SHUT  (1u << 2) /* nothing more will be sent (shutdown, reset or close) */
+#define SG_F_BOUND    (1u << 3) /* has a local address */
+#define SG_F_RX_RESET (1u << 4) /* the peer reset the connection */
+#define SG_F_SOFT_ERR                                                                                        \
+    (1u << 5) /* slot.d.error is a datagram error (ICMP); cleared by SO_ERROR, socket lives */
+
+/* slot.a.want: what the application waits for; without the bit no event is posted for it. */
+#define SG_WANT_TX (1u << 0) /* an event when send space comes free */
+
+/** Written by the daemon, read by the application. */
+struct sg_slot_daemon {
+    uint64_t rx_tail;      /* stream offset one past the last readable byte [S1] */
+    uint64_t rx_base;      /* stream offset that lies at the first byte of the receive region */
+    uint64_t tx_head;      /* stream offset of the first byte that the application may not overwrite [S4] */
+    uint64_t rx_notify;    /* kick when rx_head reaches this offset: the window wants an update */
+    uint32_t rx_region;    /* segment offset of the receive region >> SG_REGION_SHIFT; 0: none */
+    uint32_t tx_region;    /* same for the send region; 0: ask with SG_CMD_GRANT */
+    uint8_t rx_log2;       /* log2 of the receive region's bytes */
+    uint8_t tx_log2;       /* log2 of the send region's bytes */
+    uint8_t state;         /* enum sg_state */
+    uint8_t type;          /* SG_SOCK_* of cmd.h */
+    uint32_t flags;        /* SG_F_* */
+    uint32_t error;        /* Linux errno, valid with SG_F_ERROR or SG_F_SOFT_ERR */
+    uint32_t accept_count; /* listener: connections that wait for SG_CMD_ACCEPT */
+    uint32_t ev_posted;    /* events posted for this slot [S5] */
+    uint32_t kick_seen;    /* copy of kick_posted when a kick was last taken [S6] */
+};
+
+/** Written by the application, read by the daemon. */
+struct sg_slot_app {
+    uint64_t tx_tail;     /* stream offset one past the last byte written to the send region [S2] */
+    uint64_t tx_base;     /* stream offset that lies at the first byte of the send region */
+    uint64_t rx_head;     /* stream offset of the first byte not yet read [S3] */
+    uint32_t ev_seen;     /* copy of ev_posted when an event was last taken [S5] */
+    uint32_t kick_posted; /* kicks pushed for this slot [S6] */
+    uint32_t want;        /* SG_WANT_* [S7] */
+    uint32_t pad[7];      /* zero */
+};
+
+/** Written by the daemon before the reply or event that makes it true. Ports are in host order. */
+struct sg_slot_name {
+    uint16_t family;      /* SG_AF_* */
+    uint16_t local_port;  /* 0: not bound */
+    uint16_t remote_port; /* 0: not connected */
+    uint16_t mss;         /* TCP: bytes a segment may carry now */
+    uint8_t local[16];    /* IPv4 in the first four bytes, network order */
+    uint8_t remote[16];
+    uint32_t local_scope;
+    uint32_t remote_scope;
+    uint32_t pad[4]; /* zero */
+};
+
+struct sg_slot {
+    struct sg_slot_daemon d;
+    struct sg_slot_app a;
+    struct sg_slot_name n;
+};
+
+static_assert(sizeof(struct sg_slot_daemon) == 64, "one cache line");
+static_assert(offsetof(struct sg_slot_daemon, rx_region) == 32, "layout");
+static_assert(offsetof(struct sg_slot_daemon, flags) == 44, "layout");
+static_assert(offsetof(struct sg_slot_daemon, kick_seen) == 60, "layout");
+static_assert(sizeof(struct sg_slot_app) == 64, "one cache line");
+static_assert(offsetof(struct sg_slot_app, ev_seen) == 24, "layout");
+static_assert(sizeof(struct sg_slot_name) == 64, "one cache line");
+static_assert(offsetof(struct sg_slot_name, local_scope) == 40, "layout");
+static_assert(sizeof(struct sg_slot) == 192, "three cache lines");
+
+/** Header of one datagram in a byte ring. */
+struct sg_dgram_hdr {
+    uint32_t len;    /* payload bytes, 0..SG_DGRAM_BYTES_MAX */
+    uint16_t family; /* SG_AF_*; in a send ring 0 means "the connected peer" */
+    uint16_t port;   /* host order: destination (send) or source (receive) */
+    uint8_t addr[16];
+    uint32_t scope;
+    uint32_t pad; /* zero */
+};
+
+#define SG_DGRAM_ALIGN     32u
+#define SG_DGRAM_BYTES_MAX 65507u /* 65,535 - 20 (IPv4 header) - 8 (UDP header) */
+static_assert(sizeof(struct sg_dgram_hdr) == SG_DGRAM_ALIGN, "a header never wraps");
+
+/** Ring bytes that a datagram of `len` payload bytes takes. */
+static inline uint64_t sg_dgram_ring_bytes(uint32_t len)
+{
+    return SG_DGRAM_ALIGN + (((uint64_t)len + SG_DGRAM_ALIGN - 1) & ~(uint64_t)(SG_DGRAM_ALIGN - 1));
+}
+
+/** Copy `len` bytes into a ring of 2^log2 bytes at stream position `pos` (offset minus base). */
+static inline void sg_bytes_put(uint8_t *region, unsigned log2, uint64_t pos, const void *src, size_t len)
+{
+    size_t size = (size_t)1 << log2;
+    size_t at = (size_t)pos & (size - 1);
+    size_t first = len < size - at ? len : size - at;
+
+    memcpy(region + at, src, first);
+    if (len > first)
+        memcpy(region, (const uint8_t *)src + first, len - first);
+}
+
+/** Copy `len` bytes out of a ring of 2^log2 bytes at stream position `pos` (offset minus base). */
+static inline void sg_bytes_get(const uint8_t *region, unsigned log2, uint64_t pos, void *dst, size_t len)
+{
+    size_t size = (size_t)1 << log2;
+    size_t at = (size_t)pos & (size - 1);
+    size_t first = len < size - at ? len : size - at;
+
+    memcpy(dst, region + at, first);
+    if (len > first)
+        memcpy((uint8_t *)dst + first, region, len - first);
+}
+
+#endif
