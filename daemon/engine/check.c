@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine_check(): every invariant that the records must keep between calls. For tests and the simulator.
+ */
+#include "daemon/engine/engine_int.h"
+
+#include "daemon/engine/seq.h"
+
+static const char *check_segs(const struct engine *e, const struct tcp_conn *c)
+{
+    uint32_t sacked = 0, lost = 0, retrans = 0, count = 0;
+    uint32_t at = c->snd_una;
+
+    for (uint32_t i = c->seg_head; i != NIL; i = e->tcp.segs[i].next) {
+        const struct tx_seg *t = &e->tcp.segs[i];
+        uint32_t len = t->end - t->start;
+
+        if (t->start != at || seq_ge(t->start, t->end))
+            return "segments in flight do not join";
+        at = t->end;
+        if (t->flags & TXS_SACKED)
+            sacked += len;
+        if (t->flags & TXS_LOST)
+            lost += len;
+        if (t->flags & TXS_RETRANS)
+            retrans += len;
+        if ((t->flags & TXS_SACKED) && (t->flags & (TXS_LOST | TXS_RETRANS)))
+            return "a segment is both delivered and lost";
+        if (++count > c->seg_count)
+            return "more segments than counted";
+        if (t->next == NIL && c->seg_tail != i)
+            return "seg_tail is not the last segment";
+    }
+    if (count != c->seg_count)
+        return "fewer segments than counted";
+    if (c->state >= TCPS_ESTABLISHED && at != c->snd_nxt)
+        return "segments do not reach snd_nxt";
+    if (c->flags & TF_SACK && sacked != c->sacked_bytes)
+        return "sacked_bytes is wrong";
+    if (lost != c->lost_bytes)
+        return "lost_bytes is wrong";
+    if (retrans != c->retrans_bytes)
+        return "retrans_bytes is wrong";
+    return NULL;
+}
+
+static const char *check_ranges(const struct engine *e, const struct tcp_conn *c)
+{
+    uint32_t count = 0;
+    uint32_t at = c->rcv_nxt;
+
+    for (uint32_t i = c->ooo_head; i != NIL; i = e->tcp.ranges[i].next) {
+        const struct rx_range *r = &e->tcp.ranges[i];
+
+        if (seq_le(r->start, at) || seq_ge(r->start, r->end))
+            return "out-of-order ranges are not sorted and disjoint";
+        at = r->end;
+        if (++count > c->ooo_count)
+            return "more ranges than counted";
+    }
+    return count == c->ooo_count ? NULL : "fewer ranges than counted";
+}
+
+static const char *check_conn(const struct engine *e, const struct tcp_conn *c)
+{
+    uint32_t data = tcp_flight(c) - !!(c->flags & TF_FIN_SENT && !(c->flags & TF_FIN_ACKED));
+    const char *bad;
+
+    if (seq_gt(c->snd_una, c->snd_nxt))
+        return "snd_una is beyond snd_nxt";
+    if (c->s.rx.head > c->s.rx.tail || c->s.tx.head > c->s.tx.tail)
+        return "a stream's head is beyond its tail";
+    if (c->state >= TCPS_ESTABLISHED && data > c->s.tx.tail - c->s.tx.head)
+        return "more in flight than queued";
+    if (c->s.rx.region && c->s.rx.tail - c->s.rx.head > UINT64_C(1) << c->s.rx.log2)
+        return "receive ring overrun";
+    if (c->state != TCPS_CLOSED && !(c->flags & TF_HASHED))
+        return "a living connection is not in the table";
+    if (c->state == TCPS_CLOSED && (c->seg_head != NIL || c->ooo_head != NIL))
+        return "a closed connection holds records";
+    if (c->state >= TCPS_ESTABLISHED && !c->mss)
+        return "no MSS";
+    if (c->state >= TCPS_ESTABLISHED && tcp_flight(c) && !c->rto_at_us)
+        return "data in flight and no timer";
+    bad = check_segs(e, c);
+    return bad ? bad : check_ranges(e, c);
+}
+
+static const char *check_pool(const struct pool *p, uint32_t used, const char *what)
+{
+    return p->free_count + used == p->count ? NULL : what;
+}
+
+const char *engine_check(const struct engine *e)
+{
+    uint32_t conns = 0, segs = 0, ranges = 0, reqs = 0, tws = 0, listeners = 0, hashed = 0;
+    const char *bad;
+
+    for (uint32_t i = 0; i < e->cfg.conn_max; i++) {
+        const struct tcp_conn *c = &e->tcp.conns[i];
+
+        if (c->s.kind != SK_TCP)
+            continue;
+        bad = check_conn(e, c);
+        if (bad)
+            return bad;
+        conns++;
+        segs += c->seg_count;
+        ranges += c->ooo_count;
+        hashed += !!(c->flags & TF_HASHED);
+    }
+    for (uint32_t i = 0; i < e->cfg.req_max; i++)
+        reqs += e->tcp.reqs[i].used;
+    for (uint32_t i = 0; i < e->cfg.tw_max; i++)
+        tws += e->tcp.tws[i].used;
+    for (uint32_t i = 0; i < e->cfg.listen_max; i++)
+        listeners += e->tcp.listeners[i].s.kind == SK_LISTEN;
+    if (e->flows.used != hashed + reqs + tws)
+        return "the connection table has more or fewer entries than there are records";
+    bad = check_pool(&e->tcp.conn_pool, conns, "connection records leak");
+    bad = bad ? bad : check_pool(&e->tcp.seg_pool, segs, "segment records leak");
+    bad = bad ? bad : check_pool(&e->tcp.range_pool, ranges, "range records leak");
+    bad = bad ? bad : check_pool(&e->tcp.req_pool, reqs, "requests leak");
+    bad = bad ? bad : check_pool(&e->tcp.tw_pool, tws, "TIME_WAIT records leak");
+    return bad ? bad : check_pool(&e->tcp.listener_pool, listeners, "listeners leak");
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The TCP connection record. Lies in the arena: no pointer, descriptor or libc object. At most 512 bytes
+ * (checked below), and an idle connection holds nothing else.
+ */
+#ifndef ENGINE_CONN_H
+#define ENGINE_CONN_H
+
+#include "daemon/engine/engine_int.h"
+
+/** RFC 9293 3.3.2. LISTEN, half-open and TIME-WAIT have records of their own (tcp.h). */
+enum tcp_state {
+    TCPS_CLOSED = 0, /* not opened yet, or over */
+    TCPS_SYN_SENT,
+    TCPS_SYN_RCVD, /* by simultaneous open, or a request that was just promoted */
+    TCPS_ESTABLISHED,
+    TCPS_FIN_WAIT_1,
+    TCPS_FIN_WAIT_2,
+    TCPS_CLOSE_WAIT,
+    TCPS_CLOSING,
+    TCPS_LAST_ACK,
+    TCPS_COUNT
+};
+
+/** Options that accepted connections inherit from their listener. */
+struct tcp_options_set {
+    uint32_t opts; /* SO_F_* */
+    uint16_t linger_s;
+    uint16_t keep_idle_s; /* 0: the engine's default */
+    uint16_t keep_intvl_s;
+    uint8_t keep_count;
+    uint8_t cc; /* congestion control id */
+    uint32_t user_timeout_ms;
+    uint16_t user_mss; /* TCP_MAXSEG, 0: none */
+    uint8_t rcv_log2, snd_log2;
+};
+
+/* tcp_conn.flags */
+#define TF_TS         (1u << 0) /* timestamps agreed */
+#define TF_WSCALE     (1u << 1)
+#define TF_SACK       (1u << 2)
+#define TF_ACK_NOW    (1u << 3) /* an ACK must go out */
+#define TF_FIN_QUEUED (1u << 4) /* the application has finished sending: FIN after s.tx.tail */
+#define TF_FIN_SENT   (1u << 5)
+#define TF_FIN_ACKED  (1u << 6)
+#define TF_FIN_RCVD   (1u << 7)  /* the peer's FIN has been reached */
+#define TF_FIN_EARLY  (1u << 8)  /* a FIN lies beyond a hole, at rcv_fin_seq */
+#define TF_HASHED     (1u << 9)  /* in the connection table */
+#define TF_TX_LIST    (1u << 10) /* on the output list */
+#define TF_EMBRYO     (1u << 11) /* waits in an accept queue */
+#define TF_ORPHAN     (1u << 12) /* closed by the application, still speaking */
+#define TF_RX_SHUT    (1u << 13) /* shutdown(SHUT_RD): data is acknowledged and thrown away */
+#define TF_TS_VALID   (1u << 14) /* ts_recent holds a value */
+#define TF_REORDER    (1u << 15) /* reordering was seen: RACK waits */
+#define TF_DSACK      (1u << 16) /* dsack_start/end are to be reported */
+#define TF_CWND_FULL  (1u << 17) /* the window limited sending since the last ACK */
+#define TF_OVERRIDE   (1u << 20) /* a small segment may go out: it has waited long enough */
+#define TF_TLP        (1u << 18) /* a tail loss probe must go out */
+#define TF_ACK_PUSHED (1u << 19) /* the current segment carries data or FIN: an ACK is owed */
+
+/** Congestion state, as Linux names it. */
+enum ca_state { CA_OPEN = 0, CA_RECOVERY, CA_LOSS };
+
+/** What rto_at_us means. */
+enum rto_mode { RTO_OFF = 0, RTO_REXMIT, RTO_PERSIST, RTO_REORDER, RTO_TLP };
+
+struct tcp_conn {
+    struct sock s;
+
+    uint8_t state;             /* enum tcp_state; written by tcp_state_set() only */
+    uint8_t ca_state;          /* enum ca_state */
+    uint8_t rto_mode;          /* enum rto_mode */
+    uint8_t backoff;           /* consecutive time-outs */
+    uint32_t flags;            /* TF_* */
+    uint32_t hash;             /* in the connection table */
+    uint32_t tx_next, tx_prev; /* output list: connection indices */
+    uint32_t acc_next;         /* accept queue: connection index */
+    uint32_t listener;         /* index, with TF_EMBRYO */
+
+    /* Send sequence space (RFC 9293 3.3.1). s.tx.head corresponds to snd_una, s.tx.tail to what is queued. */
+    uint32_t iss, snd_una, snd_nxt;
+    uint32_t snd_wnd, snd_wl1, snd_wl2;
+    uint32_t snd_wnd_max; /* largest window seen: SWS avoidance */
+    uint32_t snd_sml;     /* end of the last small segment sent (Minshall's Nagle) */
+    uint16_t mss;         /* payload bytes of a full segment, options taken off */
+    uint16_t peer_mss;
+    uint8_t snd_wscale, rcv_wscale;
+    uint8_t quick_acks; /* ACKs still to be sent at once at the start */
+    uint8_t probes;     /* keep-alive or zero-window probes unanswered */
+
+    /* Receive sequence space. s.rx.tail corresponds to rcv_nxt. */
+    uint32_t irs, rcv_nxt;
+    uint32_t rcv_adv;     /* right edge that was advertised */
+    uint32_t rcv_wup;     /* rcv_nxt in the last ACK sent */
+    uint32_t rcv_fin_seq; /* with TF_FIN_EARLY */
+    uint32_t rcv_mss;     /* largest segment seen lately: delayed ACK counts in these */
+    uint32_t ooo_head;    /* rx_range index */
+    uint16_t ooo_count;
+    uint16_t delack_segs;
+    uint32_t ooo_stamp;
+    uint32_t dsack_start, dsack_end;
+
+    /* Timestamps (RFC 7323). */
+    uint32_t tsoff;
+    uint32_t ts_recent;
+    uint64_t ts_recent_us;
+
+    /* Round-trip time (RFC 6298): srtt scaled by 8, rttvar by 4. */
+    uint32_t srtt8_us, rttvar4_us, rto_us;
+    uint32_t min_rtt_us;
+
+    uint64_t fin_off; /* with TF_FIN_QUEUED: stream offset of the FIN, the end of all data */
+
+    /* In flight. */
+    uint32_t seg_head, seg_tail; /* tx_seg indices */
+    uint32_t seg_count;
+    uint32_t sacked_bytes, lost_bytes, retrans_bytes;
+    uint32_t high_sacked; /* highest sequence number selectively acknowledged */
+
+    /* RACK (RFC 8985): the latest delivery. */
+    uint64_t rack_xmit_us;
+    uint32_t rack_end;
+    uint32_t rack_rtt_us;
+    uint32_t reo_wnd_mult;
+    uint32_t dup_acks;
+
+    /* Recovery: point, PRR (RFC 6937), undo. */
+    uint32_t recover;
+    uint32_t recover_fs;
+    uint32_t prr_delivered, prr_out;
+    uint32_t undo_marker, undo_cwnd, undo_ssthresh, undo_retrans;
+
+    /* Congestion control. */
+    uint32_t cwnd, ssthresh;
+    uint32_t cc[10]; /* the algorithm's own */
+
+    struct tcp_options_set o;
+
+    /* Timers: absolute times, 0: off. */
+    uint64_t rto_at_us; /* see rto_mode */
+    uint64_t delack_at_us;
+    uint64_t keep_at_us;       /* keep-alive; FIN_WAIT_2 or orphan limit when TF_ORPHAN */
+    uint64_t sent_us;          /* last data segment sent: idle restart */
+    uint64_t rcvd_us;          /* last segment received: keep-alive */
+    uint64_t first_unacked_us; /* when the oldest unanswered transmission began: user time-out */
+
+    /* Counters for people. */
+    uint64_t delivered;
+    uint32_t total_retrans;
+    uint32_t segs_in, segs_out;
+    uint32_t tlp_end; /* snd_nxt when a loss probe was sent; 0: none */
+};
+
+static_assert(sizeof(struct tcp_conn) <= 640, "the record of an idle connection stays small");
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * struct engine: the whole state of one instance. Every module has its own struct in it and touches
+ * another's only through its functions.
+ */
+#ifndef ENGINE_CORE_H
+#define ENGINE_CORE_H
+
+#include "daemon/engine/engine_int.h"
+#include "daemon/engine/flow.h"
+#include "daemon/engine/frag.h"
+#include "daemon/engine/icmp.h"
+#include "daemon/engine/neigh.h"
+#include "daemon/engine/net.h"
+#include "daemon/engine/port.h"
+#include "daemon/engine/tcp.h"
+#include "daemon/engine/udp.h"
+#include "daemon/engine/wheel.h"
+
+/** Applications to tell: (sid << 32 | slot), at most one entry a slot (slot.h [S5]). */
+struct event_fifo {
+    uint64_t *v;
+    uint32_t mask;
+    uint32_t head, tail; /* free-running */
+};
+
+struct engine {
+    struct engine_config cfg;
+    struct stats stats;
+    struct pktq txq;
+    uint64_t now_us; /* time of the call in progress */
+
+    struct net_state net;
+    struct neigh_table neigh;
+    struct frag_table frag;
+    struct icmp_state icmp;
+    struct udp_table udp;
+
+    struct session *sessions; /* session_max */
+    sock_id dirty;            /* sockets whose slots must be written, through sock.dirty_next */
+    sock_id published;        /* engine_publish()'s second pass */
+    struct event_fifo events, deferred;
+    uint32_t fault_next; /* engine_event_next(): session to look at for faults */
+    bool fault_any;
+    struct port_table ports;
+    struct flow_table flows;
+    struct wheel wheel;
+    struct tcp_table tcp;
+
+    char notice[160]; /* engine_notice(): one pending line */
+};
+
+#endif

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The TCP/IP engine: the whole interface that the daemon, the simulator, the tests and the fuzzers use.
+ *
+ * Pure: no system call, clock, allocation, log or global in this folder. Memory is handed in at
+ * engine_init(), time is an argument (CLOCK_MONOTONIC microseconds in the daemon), randomness comes from the
+ * secret in the configuration. One instance per worker; no function is thread-safe, none blocks.
+ *
+ * One turn of a worker:
+ *     engine_rx()       frames that arrived
+ *     engine_kick(), engine_open() ... engine_close()    what applications asked for
+ *     engine_timers()   what is due
+ *     engine_tx_peek() / engine_tx_consume()   frames to send, until none is left or the device is full
+ *     engine_publish()  makes the new state of changed sockets visible in their slots
+ *     engine_event_next()  says whose applications to tell
+ *     engine_deadline() when to call again at the latest
+ *
+ * Memory. `arena` holds everything that must outlive the process: connection records and secrets, addressed
+ * by index, without pointers, fds or libc objects (docs/connection-state.md). `scratch` holds what a scan of
+ * the arena can rebuild: hash tables, timer wheel, free lists, packet buffers, counters.
+ *
+ * Hostility. Frames come from anyone, slots may be scribbled over by their application at any time. Neither
+ * makes the engine read or write outside the memory it was given, loop without bound or assert. A session
+ * that lies in a slot is reported by engine_event_next() as ENGINE_EV_FAULT and must be removed.
+ */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hw/pktbuf.h"
+#include "proto/abi/cmd.h"
+#include "proto/abi/slot.h"
+
+struct engine;
+
+/** An address: family 0 (none), SG_AF_INET (first four bytes of ip) or SG_AF_INET6. Network byte order. */
+struct ip_addr {
+    uint8_t ip[16];
+    uint16_t family;
+    uint16_t pad;
+    uint32_t scope;
+};
+
+/** Address and port (host order). */
+struct ip_ep {
+    struct ip_addr addr;
+    uint16_t port;
+};
+
+/* engine_config.offloads: the bits of hw/device.h that matter here (asserted equal in daemon/). */
+#define ENGINE_TX_CSUM (1u << 0)
+#define ENGINE_TX_TSO4 (1u << 1)
+
+/** Everything the engine is told at start. engine_config_default() fills in sane values. */
+struct engine_config {
+    /* Limits: sizes of the pools; all memory is taken at start. */
+    uint32_t conn_max;    /* TCP connections with full state */
+    uint32_t listen_max;  /* TCP listeners */
+    uint32_t udp_max;     /* UDP sockets */
+    uint32_t req_max;     /* half-open connections (SYN_RCVD through a listener) */
+    uint32_t tw_max;      /* TIME_WAIT records; the oldest goes when they are all used */
+    uint32_t session_max; /* sessions at once */
+    uint32_t neigh_max;   /* neighbours */
+    uint32_t range_max;   /* out-of-order ranges, all connections together */
+    uint32_t txseg_max;   /* segments in flight, all connections together */
+    uint32_t frag_max;    /* datagrams under reassembly */
+    uint32_t pkt_max;     /* frames queued to send (power of two) */
+
+    /* The interface. */
+    uint8_t mac[6];
+    uint16_t mtu;
+    uint32_t offloads;     /* DEV_* bits of hw/device.h that the engine may use */
+    uint32_t tx_frame_max; /* bytes of the largest frame, headers included */
+    uint8_t addr4[4];
+    uint8_t prefix4;     /* 0..32 */
+    uint8_t gateway4[4]; /* all zero: none */
+
+    /* TCP. Times in microseconds. */
+    uint32_t rto_min_us;         /* 200,000: Linux's floor (RFC 6298 says 1 s) */
+    uint32_t rto_max_us;         /* 120,000,000 */
+    uint32_t rto_initial_us;     /* 1,000,000 (RFC 6298 2.1) */
+    uint32_t delack_us;          /* 40,000 */
+    uint32_t time_wait_us;       /* 60,000,000 */
+    uint32_t fin_wait2_us;       /* 60,000,000: orphans in FIN_WAIT_2 */
+    uint32_t orphan_us;          /* 60,000,000: longest life of a closed socket with unsent data */
+    uint32_t keepalive_idle_s;   /* 7200 */
+    uint32_t keepalive_intvl_s;  /* 75 */
+    uint8_t keepalive_probes;    /* 9 */
+    uint8_t syn_retries;         /* 6 */
+    uint8_t synack_retries;      /* 5 */
+    uint8_t data_retries;        /* 15 */
+    uint8_t orphan_retries;      /* 8 */
+    uint8_t rcvbuf_log2;         /* 18: receive region of a new connection */
+    uint8_t sndbuf_log2;         /* 18: send region of a new connection */
+    uint8_t ttl;                 /* 64 */
+    uint16_t port_min, port_max; /* ephemeral ports: 32768..60999 */
+    uint32_t icmp_rate;          /* ICMP errors a second: 1000 */
+    uint32_t challenge_ack_rate; /* challenge ACKs a second: 1000 (RFC 5961 7) */
+
+    uint8_t secret[32]; /* unpredictable: keys ISNs, ports and hash tables */
+};
+
+void engine_config_default(struct engine_config *cfg);
+
+/** Bytes of the two memory blocks for `cfg`; both must be zeroed and page-aligned. */
+size_t engine_arena_bytes(const struct engine_config *cfg);
+size_t engine_scratch_bytes(const struct engine_config *cfg);
+
+/**
+ * Start an engine in the given memory. Returns NULL when `cfg` is inconsistent (pkt_max no power of two,
+ * a pool of 0, a prefix above 32, an MTU below 576).
+ */
+struct engine *engine_init(void *arena, void *scratch, const struct engine_config *cfg, uint64_t now_us);
+
+/** Queue the announcement of the own address (gratuitous ARP, RFC 5227 2.3). */
+void engine_announce(struct engine *e, uint64_t now_us);
+
+/* ---- Frames ---------------------------------------------------------------------------------- */
+
+/** Take frames that arrived. The buffers are only read, and not after the return. */
+void engine_rx(struct engine *e, struct pktbuf *const pkts[], unsigned n, uint64_t now_us);
+
+/**
+ * The next frames to send, at most `max`: stateless answers first, then connections in turn. The frames
+ * stay the engine's; send them and report with engine_tx_consume() how many were taken, in order. Calling
+ * again without consuming gives the same frames first.
+ */
+unsigned engine_tx_peek(struct engine *e, struct pktbuf *out[], unsigned max, uint64_t now_us);
+void engine_tx_consume(struct engine *e, unsigned n);
+
+/** Run every timer that is due. */
+void engine_timers(struct engine *e, uint64_t now_us);
+
+/** When the next timer may be due, in the clock of now_us; UINT64_MAX: never. */
+uint64_t engine_deadline(const struct engine *e);
+
+/** True when engine_tx_peek() would produce something. */
+bool engine_tx_pending(const struct engine *e);
+
+/* ---- Sessions -------------------------------------------------------------------------------- */
+
+/** A session's memory as the engine sees it. The caller checked and mapped it. */
+struct engine_session {
+    uint8_t *base;         /* the mapped segment; hostile */
+    uint64_t bytes;        /* of the whole segment */
+    struct sg_slot *slots; /* inside the segment; hostile */
+    uint32_t slot_count;
+    uint64_t heap_off;         /* multiple of SG_PAGE_BYTES */
+    uint64_t heap_bytes;       /* multiple of the largest region */
+    uint32_t *slot_sock;       /* private: slot_count words, zeroed; the engine's map slot -> socket */
+    void *heap_meta;           /* private: segheap_meta_bytes(heap_bytes), zeroed */
+    uint64_t buffer_bytes_max; /* quota: bytes of regions at once */
+    uint32_t sockets_max;      /* quota: sockets at once */
+};
+
+/** Private bytes that the engine needs to manage a heap of `heap_bytes`. */
+size_t segheap_meta_bytes(uint64_t heap_bytes);
+
+/** Add a session; returns its id (0..session_max-1), or -ENOSPC. */
+int engine_session_add(struct engine *e, const struct engine_session *s, uint64_t now_us);
+
+/**
+ * The application is gone (or was expelled): close all it had as the kernel does when a process dies:
+ * listeners end, connections with unread data are reset, others send what is queued and then FIN. The
+ * memory must stay mapped until engine_session_idle() says true; then call engine_session_drop().
+ */
+void engine_session_end(struct engine *e, int sid, uint64_t now_us);
+bool engine_session_idle(const struct engine *e, int sid);
+void engine_session_drop(struct engine *e, int sid);
+
+/** What a session holds now. */
+struct engine_session_use {
+    uint32_t sockets;
+    uint32_t orphans; /* closed sockets that still send */
+    uint64_t buffer_bytes;
+};
+void engine_session_use(const struct engine *e, int sid, struct engine_session_use *ret);
+
+/* ---- Socket calls. All take a checked slot number; all return 0 or a negative Linux errno. ----- */
+
+/** True when `slot` is in range and holds a socket of this session. */
+bool engine_slot_used(const struct engine *e, int sid, uint32_t slot);
+
+int engine_open(struct engine *e, int sid, uint32_t slot, uint32_t type, uint32_t proto, uint16_t family);
+int engine_bind(struct engine *e, int sid, uint32_t slot, const struct ip_ep *local);
+int engine_listen(struct engine *e, int sid, uint32_t slot, uint32_t backlog, uint32_t overflow);
+int engine_connect(struct engine *e, int sid, uint32_t slot, const struct ip_ep *remote, uint64_t now_us);
+/** Move the oldest waiting connection of `listener` into the free slot `slot`. -EAGAIN: none waits. */
+int engine_accept(struct engine *e, int sid, uint32_t listener, uint32_t slot, uint64_t now_us);
+int engine_shutdown(struct engine *e, int sid, uint32_t slot, uint32_t how, uint64_t now_us);
+int engine_close(struct engine *e, int sid, uint32_t slot, uint64_t now_us);
+int engine_setopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint32_t name, uint64_t value,
+                  uint64_t now_us);
+int engine_getopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint32_t name, uint64_t *value);
+int engine_grant(struct engine *e, int sid, uint32_t slot);
+int engine_release(struct engine *e, int sid, uint32_t slot);
+
+/**
+ * The application says that its line of these slots changed (new data, room read free). Slot numbers may
+ * be anything; bad ones are counted and ignored.
+ */
+void engine_kick(struct engine *e, int sid, const uint32_t *slots, unsigned n, uint64_t now_us);
+
+/* ---- Towards the applications ----------------------------------------------------------------- */
+
+enum engine_event_kind {
+    ENGINE_EV_SOCK,  /* post SG_EV_SOCK for (sid, slot) */
+    ENGINE_EV_FAULT, /* the session broke the contract: remove it; `reason` says how */
+};
+
+struct engine_event {
+    enum engine_event_kind kind;
+    int sid;
+    uint32_t slot;
+    const char *reason; /* ENGINE_EV_FAULT: a constant string */
+};
+
+/** Write the changed state of sockets into their slots. Once per turn, after the last change. */
+void engine_publish(struct engine *e, uint64_t now_us);
+
+/**
+ * The next application to tell, after engine_publish(). Returns false when there is none. When the event
+ * can't be delivered now (its ring is full), engine_event_defer() keeps it for the next turn.
+ */
+bool engine_event_next(struct engine *e, struct engine_event *ret);
+void engine_event_defer(struct engine *e, const struct engine_event *ev);
+
+/* ---- Looking inside (sockgatectl, tests) -------------------------------------------------------- */
+
+enum engine_sock_kind {
+    ENGINE_SOCK_TCP,
+    ENGINE_SOCK_LISTEN,
+    ENGINE_SOCK_UDP,
+    ENGINE_SOCK_REQ,
+    ENGINE_SOCK_TW
+};
+
+struct engine_sock_info {
+    enum engine_sock_kind kind;
+    const char *state; /* "ESTABLISHED", ... as RFC 9293 spells it with _; "UNCONN" for UDP */
+    int sid;           /* -1: no owner (orphan, TIME_WAIT, not yet accepted) */
+    uint32_t slot;
+    struct ip_ep local, remote;
+    uint64_t rx_queue; /* bytes not yet read; listener: connections waiting */
+    uint64_t tx_queue; /* bytes not yet acknowledged; listener: backlog */
+    uint32_t srtt_us, rttvar_us, rto_us;
+    uint32_t cwnd_bytes, ssthresh_bytes, mss;
+    uint32_t snd_wnd, rcv_wnd;
+    uint32_t retransmits; /* segments sent again, over the connection's life */
+    uint32_t backoff;     /* consecutive retransmission time-outs now */
+    uint64_t bytes_sent, bytes_acked, bytes_received;
+    uint64_t segs_in, segs_out;
+    char cc[8];        /* congestion control's name */
+    const char *timer; /* "", "rto", "persist", "keepalive", "timewait" ... */
+    uint64_t timer_us; /* until it is due */
+};
+
+/**
+ * Walk over all sockets: start with *cursor = 0; each call fills one entry and moves the cursor; false at
+ * the end. Sockets that come or go between calls may be missed; nothing else goes wrong.
+ */
+bool engine_sock_next(const struct engine *e, uint64_t *cursor, uint64_t now_us,
+                      struct engine_sock_info *ret);
+
+struct engine_neigh_info {
+    struct ip_addr addr;
+    uint8_t mac[6];
+    const char *state; /* "INCOMPLETE", "REACHABLE", "STALE", "PROBE", "FAILED" */
+    uint64_t age_us;
+};
+bool engine_neigh_next(const struct engine *e, uint64_t *cursor, uint64_t now_us,
+                       struct engine_neigh_info *ret);
+
+/** Counter `index` (0, 1, ...): its name and value; false past the last. */
+bool engine_counter(const struct engine *e, unsigned index, const char **name, uint64_t *value);
+
+/** Something worth a log line since the last call (an address conflict, say); false when nothing. */
+bool engine_notice(struct engine *e, char *line, size_t bytes);
+
+/** Walks all state and returns NULL, or says what is inconsistent. For tests; O(everything). */
+const char *engine_check(const struct engine *e);
+
+#endif

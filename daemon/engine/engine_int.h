@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the engine's modules know of one another. Private to daemon/engine.
+ *
+ *   wire/       bytes on the wire, read and written through checked helpers
+ *   net.c      Ethernet and IPv4 in and out, routes     neigh.c  ARP     frag.c  reassembly    icmp.c
+ *   udp.c      datagram sockets
+ *   tcp_*.c    segments in, out, timers, listeners, recovery
+ *   flow.c     the connection table                     wheel.c  timers  segheap.c  regions of a segment
+ *   sock.c     sockets, ports, sessions, slots: the engine's side of the shared memory
+ *   engine.c   start-up and the turn
+ */
+#ifndef ENGINE_ENGINE_INT_H
+#define ENGINE_ENGINE_INT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "daemon/engine/engine.h"
+#include "daemon/engine/stats.h"
+
+/* Assertions stay on in release: they state what only a bug here can break. */
+#define ENG_ASSERT(x)                                                                                        \
+    do {                                                                                                     \
+        if (__builtin_expect(!(x), 0))                                                                       \
+            __builtin_trap();                                                                                \
+    } while (0)
+
+#define ARRAY_LEN(a)   (sizeof(a) / sizeof((a)[0]))
+
+/* "No index" in every list and table of the engine. */
+#define NIL            UINT32_MAX
+
+/* ---- Frames to send (pktq.c) ---------------------------------------------------------------------- */
+
+#define PKT_HEADROOM   96u   /* room before the transport header for Ethernet, VLAN and IPv6 headers */
+#define PKT_LINEAR_MAX 2048u /* bytes of a frame's own memory, headroom included */
+
+struct pktq {
+    struct pktbuf *pkts; /* ring of `count` */
+    uint8_t *mem;        /* count * PKT_LINEAR_MAX */
+    uint32_t count;      /* power of two */
+    uint32_t head, tail; /* free-running */
+    bool open;           /* pktq_get() handed one out that is neither committed nor dropped */
+};
+
+size_t pktq_bytes(uint32_t count);
+void pktq_init(struct pktq *q, void *mem, uint32_t count);
+/**
+ * A fresh frame: data points PKT_HEADROOM into its memory, len 0. NULL when the queue is full. Exactly one
+ * may be open at a time; end it with pktq_commit() or pktq_drop().
+ */
+struct pktbuf *pktq_get(struct pktq *q);
+void pktq_commit(struct pktq *q);
+void pktq_drop(struct pktq *q);
+static inline uint32_t pktq_room(const struct pktq *q)
+{
+    return q->count - (q->tail - q->head);
+}
+
+/* ---- IP (net.c, neigh.c, frag.c, icmp.c) ------------------------------------------------------------ */
+
+/** A transport packet that arrived, checked as far as IP goes. */
+struct rx_pkt {
+    const uint8_t *l4; /* transport header */
+    uint32_t l4_len;   /* bytes of it and its payload */
+    struct ip_addr src, dst;
+    uint8_t proto, tos, ttl;
+    bool csum_ok;      /* the transport checksum need not be verified */
+    bool broadcast;    /* link or IP broadcast or multicast: never answer with an error or RST */
+    uint16_t gso_size; /* payload bytes of each segment that was joined, 0: not joined */
+    const uint8_t *l3; /* IP header, for ICMP quotes */
+    uint32_t l3_hdr_len;
+};
+
+/** Ethernet frame in: ARP and IPv4, down to tcp_input(), udp_input() and ICMP. */
+void net_input(struct engine *e, const struct pktbuf *p, uint64_t now_us);
+
+/**
+ * Send a transport packet: p->data is the transport header in a frame from pktq_get(). Chooses the route,
+ * adds IP and Ethernet headers, fragments when it is larger than the MTU (and not gso), and ends the frame
+ * (commit, drop, or a copy kept until the neighbour is resolved). The transport checksum must be done.
+ * @return 0 (sent, or kept for the neighbour), -ENETUNREACH (no route), -EHOSTUNREACH (neighbour failed),
+ *         -EMSGSIZE (does not fit and `dont_fragment`), -ENOBUFS
+ */
+int net_output4(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
+                uint8_t proto, uint8_t tos, uint8_t ttl, bool dont_fragment, uint64_t now_us);
+
+/**
+ * Fill in the transport checksum of p (data = transport header, field at csum_offset zeroed or not): left
+ * to the device when it offers DEV_TX_CSUM and the packet will not be fragmented, else summed here.
+ */
+void net_checksum4(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
+                   uint8_t proto, uint16_t csum_offset, bool will_fragment);
+
+/** The own address to use towards dst; false: no route. */
+bool net_source(const struct engine *e, const struct ip_addr *dst, struct ip_addr *src);
+/** True when `a` is one of our own unicast addresses. */
+bool net_is_own(const struct engine *e, const struct ip_addr *a);
+/** True for an address that a unicast packet may come from or go to (not 0/8, multicast, broadcast...). */
+bool net_is_unicast(const struct engine *e, const struct ip_addr *a);
+/** Largest IP packet towards dst. */
+uint16_t net_mtu(const struct engine *e, const struct ip_addr *dst);
+
+/** The neighbour answered a packet of ours (TCP forward progress, RFC 4861 7.3.1 and RFC 1122 2.3.2.1). */
+void neigh_confirm(struct engine *e, const struct ip_addr *dst, uint64_t now_us);
+
+enum icmp_err { ICMP_ERR_PORT_UNREACH, ICMP_ERR_PROTO_UNREACH, ICMP_ERR_REASM_TIMEOUT, ICMP_ERR_PARAM };
+/** Answer `rp` with an ICMP error, if RFC 1122 3.2.2 and the rate limit allow it. */
+void icmp_send_error(struct engine *e, const struct rx_pkt *rp, enum icmp_err err, uint64_t now_us);
+
+/** What an ICMP error about one of our packets says (RFC 1122 4.2.3.9, RFC 5927). */
+struct icmp_report {
+    struct ip_addr local, remote; /* of the packet that we sent */
+    uint16_t lport, rport;
+    uint32_t seq; /* TCP: sequence number quoted */
+    int error;    /* positive errno that a socket would see: ECONNREFUSED, EHOSTUNREACH, ... EMSGSIZE */
+    bool hard;    /* protocol or port unreachable */
+    uint16_t mtu; /* next-hop MTU with EMSGSIZE, 0: not said */
+};
+void tcp_icmp(struct engine *e, const struct icmp_report *r, uint64_t now_us);
+void udp_icmp(struct engine *e, const struct icmp_report *r, uint64_t now_us);
+
+/* net state: modules' own structs */
+#include "daemon/engine/neigh.h"
+#include "daemon/engine/frag.h"
+
+/* ---- Sockets (sock.c) --------------------------------------------------------------------------------- */
+
+/* A socket handle: kind and index of its record. 0 is no socket. */
+typedef uint32_t sock_id;
+enum sock_kind { SK_NONE = 0, SK_TCP = 1, SK_LISTEN = 2, SK_UDP = 3, SK_REQ = 4, SK_TW = 5 };
+#define SOCK_ID(kind, index) (((uint32_t)(kind) << 28) | (uint32_t)(index))
+#define SOCK_KIND(id)        ((enum sock_kind)((id) >> 28))
+#define SOCK_INDEX(id)       ((id)&0x0fffffffu)
+
+/** One direction of a socket's data: the engine's own, trusted copies of the slot's offsets. */
+struct stream {
+    uint64_t head;     /* receive: rx_head as last read; send: tx_head, the first byte still needed */
+    uint64_t tail;     /* receive: rx_tail as published next; send: tx_tail as last read */
+    uint64_t base;     /* stream offset at the start of the region */
+    uint32_t region;   /* segment offset >> SG_REGION_SHIFT; 0: none */
+    uint8_t log2;      /* of the region's bytes, valid with region */
+    uint8_t want_log2; /* size class for the next region */
+    uint16_t pad;
+};
+
+/* sock.opts */
+#define SO_F_REUSEADDR (1u << 0)
+#define SO_F_KEEPALIVE (1u << 1)
+#define SO_F_NODELAY   (1u << 2)
+#define SO_F_LINGER    (1u << 3)
+#define SO_F_BROADCAST (1u << 4)
+#define SO_F_CORK      (1u << 5)
+#define SO_F_QUICKACK  (1u << 6)
+
+/** What every socket with a slot has; first member of tcp_conn, tcp_listener and udp_sock. Arena. */
+struct sock {
+    uint32_t slot; /* 0: none (not accepted yet, or closed) */
+    int16_t sid;   /* owner; -1: none. Regions belong to `heap_sid` */
+    int16_t heap_sid;
+    uint8_t kind;          /* enum sock_kind; SK_NONE: record is free */
+    uint8_t type;          /* SG_SOCK_* */
+    uint16_t family;       /* SG_AF_* */
+    uint8_t pub_state;     /* enum sg_state to publish */
+    uint8_t dirty;         /* DIRTY_* */
+    uint16_t lport, rport; /* host order; 0: none */
+    uint16_t bind_flags;   /* BIND_* */
+    uint32_t pub_flags;    /* SG_F_* to publish */
+    uint32_t error;        /* errno to publish */
+    uint32_t ev_posted;    /* own copies of the slot's counters */
+    uint32_t kick_seen;
+    uint32_t opts; /* SO_F_* */
+    uint32_t dirty_next;
+    uint32_t sess_next, sess_prev; /* sock_ids: all sockets of the session that owns the heap */
+    uint32_t bind_next;            /* sock_id: next on the port's list, with BIND_PORT */
+    struct ip_addr local, remote;
+    struct stream rx, tx;
+};
+
+#define BIND_PORT   (1u << 0) /* is on its port's list */
+#define BIND_COUNT  (1u << 1) /* is counted on its port (came through a listener, or chose it at connect) */
+#define BIND_USER   (1u << 2) /* address or port chosen by an explicit bind() */
+
+/* sock.dirty */
+#define DIRTY_LINE  (1u << 0) /* the slot's line must be written */
+#define DIRTY_EVENT (1u << 1) /* and the application told */
+#define DIRTY_TX    (1u << 2) /* and told if it waits for send space */
+#define DIRTY_NAME  (1u << 3) /* the name line too */
+#define DIRTY_LIST  (1u << 7) /* is on the list */
+
+/** The engine's view of a session. Scratch: rebuilt when sessions re-attach. */
+struct session {
+    struct engine_session v;
+    bool used;
+    bool ended; /* the application is gone */
+    bool fault_reported;
+    const char *fault;     /* contract broken; constant string */
+    uint32_t sock_count;   /* sockets that the application holds */
+    uint32_t orphan_count; /* sockets without slot whose regions lie here (unaccepted ones too) */
+    uint64_t buffer_bytes; /* regions in use */
+    sock_id socks;         /* list through sess_next */
+};
+
+/** Start of a region in mapped memory. Only valid for `region` values that segheap gave out. */
+static inline uint8_t *session_region(const struct session *s, uint32_t region)
+{
+    return s->v.base + ((uint64_t)region << SG_REGION_SHIFT);
+}
+
+/* segheap.c: buddy allocator over a session's heap, metadata private. */
+void segheap_init(void *meta, uint64_t heap_bytes);
+/** Offset from the heap's start, or UINT64_MAX when no block of 2^log2 bytes is free. */
+uint64_t segheap_alloc(void *meta, uint64_t heap_bytes, unsigned log2);
+void segheap_free(void *meta, uint64_t heap_bytes, uint64_t off, unsigned log2);
+
+struct session *sock_session(struct engine *e, int sid);
+struct sock *sock_get(struct engine *e, sock_id id); /* TCP, LISTEN or UDP record */
+sock_id sock_id_of(const struct engine *e, const struct sock *s);
+
+/** Give stream `st` of `s` a region of its wanted class. False: quota or heap used up (counted). */
+bool sock_region_get(struct engine *e, struct sock *s, struct stream *st);
+void sock_region_put(struct engine *e, struct sock *s, struct stream *st);
+
+/** Have the slot of `s` written at engine_publish() and its application told. */
+void sock_dirty(struct engine *e, struct sock *s);
+/** The same with exactly the DIRTY_* bits given. */
+void sock_dirty_bits(struct engine *e, struct sock *s, unsigned bits);
+/** The session of `s` lied in shared memory; it ends after this turn. */
+void sock_fault(struct engine *e, struct sock *s, const char *reason);
+void sock_session_fault(struct engine *e, int sid, const char *reason);
+/** Take `s` off the list of slots to write, before its record or its slot goes away. */
+void sock_undirty(struct engine *e, struct sock *s);
+/** Put into, or take off, the list of sockets whose regions lie in session `heap_sid`. */
+void sock_link(struct engine *e, struct sock *s, int heap_sid);
+void sock_unlink(struct engine *e, struct sock *s);
+
+/**
+ * Copy and check the application's line of `s`: fills the new tx tail and base and rx head into s->tx and
+ * s->rx. False: it lied (fault raised). Needs a slot.
+ */
+bool sock_pull(struct engine *e, struct sock *s);
+/** The receive side of sock_pull() alone, which every segment may ask for. Does nothing without a slot. */
+void sock_pull_rx(struct engine *e, struct sock *s);
+
+/** Bind checks and the port table; `port` 0 chooses. Returns 0, -EADDRINUSE, -EADDRNOTAVAIL, -EINVAL. */
+int sock_port_claim(struct engine *e, struct sock *s, const struct ip_ep *local);
+void sock_port_release(struct engine *e, struct sock *s);
+
+/* UDP (udp.c). */
+struct udp_sock {
+    struct sock s;
+    uint32_t hash_next; /* chain of the port's bucket */
+    uint32_t tx_next;   /* list of sockets with datagrams to send */
+    uint8_t tx_queued;
+    uint8_t pad[7];
+    uint64_t rx_drops;
+};
+int udp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret);
+int udp_bind(struct engine *e, struct udp_sock *u, const struct ip_ep *local);
+int udp_connect(struct engine *e, struct udp_sock *u, const struct ip_ep *remote);
+void udp_shutdown(struct engine *e, struct udp_sock *u, uint32_t how);
+void udp_close(struct engine *e, struct udp_sock *u);
+void udp_kick(struct engine *e, struct udp_sock *u, uint64_t now_us); /* after sock_pull() */
+void udp_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us);
+/** Send waiting datagrams while there is room in the frame queue. */
+void udp_output(struct engine *e, uint64_t now_us);
+bool udp_output_pending(const struct engine *e);
+
+/* TCP: see conn.h and tcp.h. */
+void tcp_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us);
+
+#include "daemon/engine/core.h"
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The queue of frames to send: a ring of packet buffers, each with memory of its own for the headers and as
+ * much payload as fits. Frames leave in the order in which they were committed.
+ */
+#include "daemon/engine/engine_int.h"
+
+#define PKTQ_ALIGN 64u
+
+static size_t records_bytes(uint32_t count)
+{
+    return ((size_t)count * sizeof(struct pktbuf) + PKTQ_ALIGN - 1) & ~(size_t)(PKTQ_ALIGN - 1);
+}
+
+size_t pktq_bytes(uint32_t count)
+{
+    return records_bytes(count) + (size_t)count * PKT_LINEAR_MAX;
+}
+
+void pktq_init(struct pktq *q, void *mem, uint32_t count)
+{
+    ENG_ASSERT(count && !(count & (count - 1)));
+    *q = (struct pktq){
+        .pkts = mem,
+        .mem = (uint8_t *)mem + records_bytes(count),
+        .count = count,
+    };
+}
+
+struct pktbuf *pktq_get(struct pktq *q)
+{
+    uint32_t at = q->tail & (q->count - 1);
+    struct pktbuf *p = &q->pkts[at];
+
+    ENG_ASSERT(!q->open);
+    if (!pktq_room(q))
+        return NULL;
+    q->open = true;
+    *p = (struct pktbuf){.data = q->mem + (size_t)at * PKT_LINEAR_MAX + PKT_HEADROOM};
+    return p;
+}
+
+void pktq_commit(struct pktq *q)
+{
+    ENG_ASSERT(q->open);
+    q->open = false;
+    q->tail++;
+}
+
+void pktq_drop(struct pktq *q)
+{
+    ENG_ASSERT(q->open);
+    q->open = false;
+}

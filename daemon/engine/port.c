@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/engine/engine_int.h"
+
+#include <errno.h>
+
+#define PORTS 65536u
+
+size_t port_bytes(void)
+{
+    return 2 * PORTS * sizeof(struct port_entry);
+}
+
+void port_init(struct port_table *t, void *mem, const struct sip_key *key)
+{
+    t->tcp = mem;
+    t->udp = t->tcp + PORTS;
+    t->key = *key;
+    memset(t->next, 0, sizeof(t->next));
+}
+
+static struct port_entry *entry_of(struct engine *e, const struct sock *s, uint16_t port)
+{
+    return s->kind == SK_UDP ? &e->ports.udp[port] : &e->ports.tcp[port];
+}
+
+static bool overlap(const struct ip_addr *a, const struct ip_addr *b)
+{
+    return ip_addr_any(a) || ip_addr_any(b) || ip_addr_eq(a, b);
+}
+
+/*
+ * May `s` hold `port` at `addr` beside those who hold it already? As in Linux: two sockets share a port if
+ * their addresses differ, or both set SO_REUSEADDR and neither listens. TIME_WAIT records give way to
+ * SO_REUSEADDR alone, as every device stack does.
+ */
+static bool conflict(struct engine *e, const struct sock *s, const struct ip_addr *addr, uint16_t port)
+{
+    const struct port_entry *p = entry_of(e, s, port);
+    bool reuse = s->opts & SO_F_REUSEADDR;
+
+    if (p->tw && !reuse)
+        return true;
+    if (p->conns && (!reuse || p->conns_noreuse))
+        return true;
+    for (sock_id id = p->binds; id;) {
+        const struct sock *b = sock_get(e, id);
+
+        if (b != s && overlap(&b->local, addr)) {
+            bool both = reuse && (b->opts & SO_F_REUSEADDR);
+
+            if (!both || b->kind == SK_LISTEN)
+                return true;
+        }
+        id = b->bind_next;
+    }
+    return false;
+}
+
+static bool port_unused(struct engine *e, const struct sock *s, uint16_t port)
+{
+    const struct port_entry *p = entry_of(e, s, port);
+
+    return !p->binds && !p->conns && !p->tw;
+}
+
+/* A port nobody holds, from a random start (RFC 6056 3.3.1); 0: none is free. */
+static uint16_t choose_unused(struct engine *e, const struct sock *s)
+{
+    uint32_t range = (uint32_t)e->cfg.port_max - e->cfg.port_min + 1;
+    uint64_t w[2] = {e->now_us, e->ports.next[0]++};
+    uint32_t start = (uint32_t)(sip_words(&e->ports.key, w, 2, 2, 4) % range);
+
+    for (uint32_t i = 0; i < range; i++) {
+        uint16_t port = (uint16_t)(e->cfg.port_min + (start + i) % range);
+
+        if (port_unused(e, s, port))
+            return port;
+    }
+    return 0;
+}
+
+static void link_bind(struct engine *e, struct sock *s)
+{
+    struct port_entry *p = entry_of(e, s, s->lport);
+
+    s->bind_next = p->binds;
+    p->binds = sock_id_of(e, s);
+    s->bind_flags |= BIND_PORT;
+}
+
+static void unlink_bind(struct engine *e, struct sock *s)
+{
+    struct port_entry *p = entry_of(e, s, s->lport);
+    sock_id id = sock_id_of(e, s);
+    sock_id *at = &p->binds;
+
+    while (*at != id) {
+        ENG_ASSERT(*at);
+        at = &sock_get(e, *at)->bind_next;
+    }
+    *at = s->bind_next;
+    s->bind_next = 0;
+    s->bind_flags &= (uint16_t)~BIND_PORT;
+}
+
+int sock_port_claim(struct engine *e, struct sock *s, const struct ip_ep *local)
+{
+    uint16_t port = local->port;
+
+    if (s->bind_flags & BIND_PORT || s->lport)
+        return -EINVAL;
+    if (!ip_addr_any(&local->addr) && !net_is_own(e, &local->addr) && s->type != SG_SOCK_DGRAM)
+        return -EADDRNOTAVAIL;
+    if (port) {
+        if (conflict(e, s, &local->addr, port))
+            return -EADDRINUSE;
+    } else {
+        port = choose_unused(e, s);
+        if (!port)
+            return -EADDRINUSE;
+    }
+    s->local = local->addr;
+    s->local.family = s->family;
+    s->lport = port;
+    link_bind(e, s);
+    return 0;
+}
+
+static void count_conn(struct engine *e, struct sock *s)
+{
+    struct port_entry *p = entry_of(e, s, s->lport);
+
+    p->conns++;
+    p->conns_noreuse += !(s->opts & SO_F_REUSEADDR);
+    s->bind_flags |= BIND_COUNT;
+}
+
+static void uncount_conn(struct engine *e, struct sock *s)
+{
+    struct port_entry *p = entry_of(e, s, s->lport);
+
+    ENG_ASSERT(p->conns);
+    p->conns--;
+    p->conns_noreuse -= !(s->opts & SO_F_REUSEADDR);
+    s->bind_flags &= (uint16_t)~BIND_COUNT;
+}
+
+void port_count(struct engine *e, struct sock *s)
+{
+    if (!(s->bind_flags & (BIND_PORT | BIND_COUNT)))
+        count_conn(e, s);
+}
+
+void sock_port_release(struct engine *e, struct sock *s)
+{
+    if (s->bind_flags & BIND_PORT)
+        unlink_bind(e, s);
+    if (s->bind_flags & BIND_COUNT)
+        uncount_conn(e, s);
+}
+
+void port_set_reuse(struct engine *e, struct sock *s, bool on)
+{
+    bool counted = s->bind_flags & BIND_COUNT;
+
+    if (counted)
+        uncount_conn(e, s);
+    s->opts = on ? s->opts | SO_F_REUSEADDR : s->opts & ~SO_F_REUSEADDR;
+    if (counted)
+        count_conn(e, s);
+}
+
+bool port_listen_conflict(struct engine *e, const struct sock *s)
+{
+    for (sock_id id = e->ports.tcp[s->lport].binds; id;) {
+        const struct sock *b = sock_get(e, id);
+
+        if (b != s && b->kind == SK_LISTEN && overlap(&b->local, &s->local))
+            return true;
+        id = b->bind_next;
+    }
+    return false;
+}
+
+void port_rebind(struct engine *e, struct sock *from, struct sock *to)
+{
+    uint16_t flags = from->bind_flags;
+
+    sock_port_release(e, from);
+    to->bind_flags = flags & BIND_USER;
+    if (flags & BIND_PORT)
+        link_bind(e, to);
+    else if (flags & BIND_COUNT)
+        count_conn(e, to);
+}
+
+/*
+ * RFC 6056 3.3.4, "double-hash": a keyed offset for each destination plus a counter for its group, so that
+ * ports are unpredictable from outside and yet the longest time passes before one is used again.
+ */
+uint16_t port_choose_connect(struct engine *e, const struct sock *s, const struct flow_key *dest)
+{
+    uint32_t range = (uint32_t)e->cfg.port_max - e->cfg.port_min + 1;
+    struct flow_key k = *dest;
+    uint64_t w[5];
+    uint64_t h;
+    uint32_t *counter;
+
+    memcpy(&w[0], k.local.ip, 16);
+    memcpy(&w[2], k.remote.ip, 16);
+    w[4] = k.rport;
+    h = sip_words(&e->ports.key, w, 5, 2, 4);
+    counter = &e->ports.next[h % ARRAY_LEN(e->ports.next)];
+    for (uint32_t i = 0; i < range; i++) {
+        uint16_t port = (uint16_t)(e->cfg.port_min + ((h >> 32) + (*counter)++) % range);
+
+        if (entry_of(e, s, port)->binds)
+            continue;
+        k.lport = port;
+        if (!flow_find(e, &k, flow_hash(&e->flows, &k)))
+            return port;
+    }
+    return 0;
+}

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sessions, slots and regions: the engine's side of the shared memory.
+ *
+ * Everything read from a slot is copied once and checked; everything the engine knows about a socket's data
+ * is its own copy in struct stream. Masking makes any base harmless: whatever the application writes, the
+ * engine stays inside the region.
+ */
+#include "daemon/engine/engine_int.h"
+
+#include <errno.h>
+
+struct session *sock_session(struct engine *e, int sid)
+{
+    ENG_ASSERT(sid >= 0 && (uint32_t)sid < e->cfg.session_max && e->sessions[sid].used);
+    return &e->sessions[sid];
+}
+
+struct sock *sock_get(struct engine *e, sock_id id)
+{
+    uint32_t i = SOCK_INDEX(id);
+
+    switch (SOCK_KIND(id)) {
+    case SK_TCP:
+        return &e->tcp.conns[i].s;
+    case SK_LISTEN:
+        return &e->tcp.listeners[i].s;
+    case SK_UDP:
+        return &e->udp.socks[i].s;
+    case SK_NONE:
+    case SK_REQ:
+    case SK_TW:
+        break;
+    }
+    ENG_ASSERT(false);
+    return NULL;
+}
+
+sock_id sock_id_of(const struct engine *e, const struct sock *s)
+{
+    switch ((enum sock_kind)s->kind) {
+    case SK_TCP:
+        return SOCK_ID(SK_TCP, (const struct tcp_conn *)s - e->tcp.conns);
+    case SK_LISTEN:
+        return SOCK_ID(SK_LISTEN, (const struct tcp_listener *)s - e->tcp.listeners);
+    case SK_UDP:
+        return SOCK_ID(SK_UDP, (const struct udp_sock *)s - e->udp.socks);
+    case SK_NONE:
+    case SK_REQ:
+    case SK_TW:
+        break;
+    }
+    ENG_ASSERT(false);
+    return 0;
+}
+
+/* ---- The session's list of sockets ------------------------------------------------------------- */
+
+void sock_link(struct engine *e, struct sock *s, int heap_sid)
+{
+    struct session *ss = sock_session(e, heap_sid);
+    sock_id id = sock_id_of(e, s);
+
+    s->heap_sid = (int16_t)heap_sid;
+    s->sess_prev = 0;
+    s->sess_next = ss->socks;
+    if (ss->socks)
+        sock_get(e, ss->socks)->sess_prev = id;
+    ss->socks = id;
+}
+
+void sock_unlink(struct engine *e, struct sock *s)
+{
+    struct session *ss = sock_session(e, s->heap_sid);
+
+    if (s->sess_prev)
+        sock_get(e, s->sess_prev)->sess_next = s->sess_next;
+    else
+        ss->socks = s->sess_next;
+    if (s->sess_next)
+        sock_get(e, s->sess_next)->sess_prev = s->sess_prev;
+    s->sess_next = s->sess_prev = 0;
+    s->heap_sid = -1;
+}
+
+/* ---- Regions -------------------------------------------------------------------------------------- */
+
+bool sock_region_get(struct engine *e, struct sock *s, struct stream *st)
+{
+    struct session *ss = sock_session(e, s->heap_sid);
+    uint64_t bytes = UINT64_C(1) << st->want_log2;
+    uint64_t off;
+
+    ENG_ASSERT(!st->region);
+    if (ss->buffer_bytes + bytes > ss->v.buffer_bytes_max) {
+        stat_inc(&e->stats, ST_APP_QUOTA_BUFFERS);
+        return false;
+    }
+    off = segheap_alloc(ss->v.heap_meta, ss->v.heap_bytes, st->want_log2);
+    if (off == UINT64_MAX) {
+        stat_inc(&e->stats, ST_APP_QUOTA_BUFFERS);
+        return false;
+    }
+    ss->buffer_bytes += bytes;
+    st->region = (uint32_t)((ss->v.heap_off + off) >> SG_REGION_SHIFT);
+    st->log2 = st->want_log2;
+    st->base = st->tail;
+    return true;
+}
+
+void sock_region_put(struct engine *e, struct sock *s, struct stream *st)
+{
+    struct session *ss;
+
+    if (!st->region)
+        return;
+    ss = sock_session(e, s->heap_sid);
+    segheap_free(ss->v.heap_meta, ss->v.heap_bytes,
+                 ((uint64_t)st->region << SG_REGION_SHIFT) - ss->v.heap_off, st->log2);
+    ss->buffer_bytes -= UINT64_C(1) << st->log2;
+    st->region = 0;
+}
+
+/* ---- Reading the application's line ------------------------------------------------------------------ */
+
+void sock_fault(struct engine *e, struct sock *s, const char *reason)
+{
+    if (s->sid < 0)
+        return;
+    sock_session_fault(e, s->sid, reason);
+}
+
+void sock_session_fault(struct engine *e, int sid, const char *reason)
+{
+    struct session *ss = sock_session(e, sid);
+
+    if (ss->fault)
+        return;
+    ss->fault = reason;
+    e->fault_any = true;
+    stat_inc(&e->stats, ST_APP_FAULTS);
+}
+
+bool sock_pull(struct engine *e, struct sock *s)
+{
+    struct session *ss = sock_session(e, s->sid);
+    const struct sg_slot_app *a = &ss->v.slots[s->slot].a;
+    uint64_t tail = sg_load_acquire_u64(&a->tx_tail); /* [S2] */
+    uint64_t base = sg_load_relaxed_u64(&a->tx_base);
+    uint64_t head = sg_load_acquire_u64(&a->rx_head); /* [S3] */
+
+    if (ss->fault)
+        return false;
+    if (head - s->rx.head > s->rx.tail - s->rx.head) {
+        sock_fault(e, s, "rx_head is outside the readable bytes");
+        return false;
+    }
+    s->rx.head = head;
+    if (tail == s->tx.tail)
+        return true;
+    if (!s->tx.region || tail - s->tx.tail > (UINT64_C(1) << s->tx.log2) - (s->tx.tail - s->tx.head)) {
+        sock_fault(e, s, "tx_tail is outside the send region");
+        return false;
+    }
+    if (s->tx.head == s->tx.tail)
+        s->tx.base = base;
+    s->tx.tail = tail;
+    return true;
+}
+
+/* Only the receive side, for the window: cheap enough for every segment. */
+void sock_pull_rx(struct engine *e, struct sock *s)
+{
+    struct session *ss;
+    uint64_t head;
+
+    if (!s->slot)
+        return;
+    ss = sock_session(e, s->sid);
+    head = sg_load_acquire_u64(&ss->v.slots[s->slot].a.rx_head); /* [S3] */
+    if (ss->fault)
+        return;
+    if (head - s->rx.head > s->rx.tail - s->rx.head) {
+        sock_fault(e, s, "rx_head is outside the readable bytes");
+        return;
+    }
+    s->rx.head = head;
+}
+
+/* ---- Publishing ----------------------------------------------------------------------------------- */
+
+void sock_dirty_bits(struct engine *e, struct sock *s, unsigned bits)
+{
+    if (!s->slot)
+        return;
+    if (!(s->dirty & DIRTY_LIST)) {
+        s->dirty_next = e->dirty;
+        e->dirty = sock_id_of(e, s);
+    }
+    s->dirty |= (uint8_t)(bits | DIRTY_LIST);
+}
+
+void sock_dirty(struct engine *e, struct sock *s)
+{
+    sock_dirty_bits(e, s, DIRTY_LINE | DIRTY_EVENT);
+}
+
+/* Take `s` off the dirty list before its record goes away. The list is short: one turn's sockets. */
+void sock_undirty(struct engine *e, struct sock *s)
+{
+    sock_id *at = &e->dirty;
+    sock_id id;
+
+    if (!(s->dirty & DIRTY_LIST))
+        return;
+    id = sock_id_of(e, s);
+    while (*at != id) {
+        ENG_ASSERT(*at);
+        at = &sock_get(e, *at)->dirty_next;
+    }
+    *at = s->dirty_next;
+    s->dirty = 0;
+}
+
+static void write_name(struct sg_slot_name *n, const struct sock *s, uint16_t mss)
+{
+    n->family = s->family;
+    n->local_port = s->lport;
+    n->remote_port = s->rport;
+    n->mss = mss;
+    memcpy(n->local, s->local.ip, 16);
+    memcpy(n->remote, s->remote.ip, 16);
+    n->local_scope = s->local.scope;
+    n->remote_scope = s->remote.scope;
+}
+
+static void write_line(struct engine *e, struct sock *s)
+{
+    struct sg_slot *slot = &sock_session(e, s->sid)->v.slots[s->slot];
+    struct sg_slot_daemon *d = &slot->d;
+    const struct tcp_conn *c = s->kind == SK_TCP ? (const struct tcp_conn *)s : NULL;
+
+    if (s->dirty & DIRTY_NAME)
+        write_name(&slot->n, s, c ? c->mss : 0);
+    sg_store_relaxed_u64(&d->rx_base, s->rx.base);
+    sg_store_relaxed_u32(&d->rx_region, s->rx.region);
+    __atomic_store_n(&d->rx_log2, s->rx.log2, __ATOMIC_RELAXED);
+    sg_store_relaxed_u32(&d->tx_region, s->tx.region);
+    __atomic_store_n(&d->tx_log2, s->tx.log2, __ATOMIC_RELAXED);
+    __atomic_store_n(&d->type, s->type, __ATOMIC_RELAXED);
+    sg_store_relaxed_u64(&d->rx_notify, c ? tcp_rx_notify(c) : UINT64_MAX);
+    if (s->kind == SK_LISTEN)
+        sg_store_relaxed_u32(&d->accept_count, ((const struct tcp_listener *)s)->queue_len);
+    sg_store_release_u64(&d->tx_head, s->tx.head); /* [S4] */
+    sg_store_release_u64(&d->rx_tail, s->rx.tail); /* [S1] */
+    sg_store_relaxed_u32(&d->error, s->error);
+    sg_store_release_u32(&d->flags, s->pub_flags);
+    __atomic_store_n(&d->state, s->pub_state, __ATOMIC_RELEASE);
+}
+
+static bool event_push(struct event_fifo *f, uint64_t v)
+{
+    if (f->tail - f->head > f->mask)
+        return false;
+    f->v[f->tail++ & f->mask] = v;
+    return true;
+}
+
+/* Free send space from which a waiting application is told: a third of the ring, as Linux does. */
+static bool tx_worth_telling(const struct sock *s)
+{
+    uint64_t size = UINT64_C(1) << s->tx.log2;
+
+    return size - (s->tx.tail - s->tx.head) >= size / 3;
+}
+
+/* Second pass, after the fence of [S5] and [S7]: tell the application unless it has an event waiting. */
+static void tell(struct engine *e, struct sock *s, unsigned dirty)
+{
+    struct session *ss = sock_session(e, s->sid);
+    struct sg_slot *slot = &ss->v.slots[s->slot];
+    bool want = dirty & DIRTY_EVENT;
+
+    if (!want && (dirty & DIRTY_TX) && (sg_load_relaxed_u32(&slot->a.want) & SG_WANT_TX))
+        want = tx_worth_telling(s);
+    if (want && sg_load_acquire_u32(&slot->a.ev_seen) == s->ev_posted) {
+        if (event_push(&e->events, (uint64_t)(uint32_t)s->sid << 32 | s->slot)) {
+            s->ev_posted++;
+            sg_store_release_u32(&slot->d.ev_posted, s->ev_posted); /* [S5] */
+            stat_inc(&e->stats, ST_APP_EVENTS);
+        } else {
+            sock_dirty_bits(e, s, dirty);
+        }
+    }
+    /* The application may have read past rx_notify before it saw the new value. */
+    if (s->kind == SK_TCP && s->rx.region) {
+        sock_pull_rx(e, s);
+        tcp_window_check(e, (struct tcp_conn *)s);
+    }
+}
+
+void engine_publish(struct engine *e, uint64_t now_us)
+{
+    sock_id id = e->dirty;
+    sock_id list = id;
+
+    e->now_us = now_us;
+    while (e->deferred.head != e->deferred.tail)
+        if (event_push(&e->events, e->deferred.v[e->deferred.head & e->deferred.mask]))
+            e->deferred.head++;
+        else
+            break;
+    if (!id)
+        return;
+    for (; id; id = sock_get(e, id)->dirty_next)
+        write_line(e, sock_get(e, id));
+    sg_fence(); /* [S5], [S7] */
+    /* Sockets that tell() marks again start a new list. */
+    e->dirty = 0;
+    for (id = list; id;) {
+        struct sock *s = sock_get(e, id);
+        unsigned dirty = s->dirty;
+
+        id = s->dirty_next;
+        s->dirty = 0;
+        s->dirty_next = 0;
+        tell(e, s, dirty);
+    }
+}
+
+static bool fault_next(struct engine *e, struct engine_event *ret)
+{
+    if (!e->fault_any)
+        return false;
+    for (uint32_t i = 0; i < e->cfg.session_max; i++) {
+        struct session *ss = &e->sessions[i];
+
+        if (ss->used && ss->fault && !ss->fault_reported) {
+            ss->fault_reported = true;
+            *ret = (struct engine_event){.kind = ENGINE_EV_FAULT, .sid = (int)i, .reason = ss->fault};
+            return true;
+        }
+    }
+    e->fault_any = false;
+    return false;
+}
+
+bool engine_event_next(struct engine *e, struct engine_event *ret)
+{
+    while (e->events.head != e->events.tail) {
+        uint64_t v = e->events.v[e->events.head++ & e->events.mask];
+        int sid = (int)(v >> 32);
+
+        if (!e->sessions[sid].used || e->sessions[sid].ended)
+            continue;
+        *ret = (struct engine_event){.kind = ENGINE_EV_SOCK, .sid = sid, .slot = (uint32_t)v};
+        return true;
+    }
+    return fault_next(e, ret);
+}
+
+void engine_event_defer(struct engine *e, const struct engine_event *ev)
+{
+    bool ok = event_push(&e->deferred, (uint64_t)(uint32_t)ev->sid << 32 | ev->slot);
+
+    ENG_ASSERT(ok); /* As large as `events`, from which it came. */
+}

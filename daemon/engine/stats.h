@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every counter of the engine, by name. A dropped frame increments exactly one counter that says why.
+ *
+ * To add one: a line in the enum and the same line in the name table of stats.c (asserted to be complete).
+ * Names follow the kernel's SNMP and netstat tables where the meaning is the same.
+ */
+#ifndef ENGINE_STATS_H
+#define ENGINE_STATS_H
+
+#include <stdint.h>
+
+enum stat {
+    /* Frames and IP */
+    ST_FRAMES_IN,
+    ST_FRAMES_OUT,
+    ST_DROP_FRAME_SHORT,   /* no whole Ethernet header */
+    ST_DROP_FRAME_FOREIGN, /* destination MAC is not ours */
+    ST_DROP_ETHERTYPE,     /* neither ARP nor IPv4 */
+    ST_DROP_TX_FULL,       /* a stateless answer found no free frame */
+    ST_DROP_LOOP_FULL,     /* a packet to ourselves found the loop queue full */
+    ST_ARP_IN,
+    ST_ARP_OUT,
+    ST_ARP_CONFLICT, /* somebody else claims our address */
+    ST_DROP_ARP_BAD,
+    ST_DROP_NEIGH_QUEUE,  /* waited for a neighbour, pushed out of the queue */
+    ST_DROP_NEIGH_FAILED, /* the neighbour never answered */
+    ST_DROP_NEIGH_FULL,   /* no free neighbour entry */
+    ST_IP_IN_RECEIVES,
+    ST_IP_IN_HDR_ERRORS,  /* version, header length, total length, checksum */
+    ST_IP_IN_ADDR_ERRORS, /* not for us, or an impossible source */
+    ST_IP_IN_UNKNOWN_PROTOS,
+    ST_IP_IN_DELIVERS,
+    ST_IP_OUT_REQUESTS,
+    ST_IP_OUT_NO_ROUTES,
+    ST_IP_REASM_REQDS,
+    ST_IP_REASM_OKS,
+    ST_IP_REASM_FAILS, /* time-out, no room, bad or overlapping fragment */
+    ST_IP_FRAG_CREATES,
+    ST_ICMP_IN_MSGS,
+    ST_ICMP_IN_ERRORS, /* malformed or bad checksum */
+    ST_ICMP_IN_ECHOS,
+    ST_ICMP_OUT_ECHO_REPS,
+    ST_ICMP_OUT_DEST_UNREACHS,
+    ST_ICMP_RATE_LIMITED,
+    ST_ICMP_ERR_UNMATCHED, /* an ICMP error about nothing that we sent */
+    /* UDP */
+    ST_UDP_IN_DATAGRAMS,
+    ST_UDP_OUT_DATAGRAMS,
+    ST_UDP_NO_PORTS,
+    ST_UDP_IN_ERRORS,     /* length or checksum */
+    ST_UDP_RCVBUF_ERRORS, /* receive ring full or quota */
+    ST_UDP_SNDBUF_ERRORS, /* could not be sent: no route, no frame, bad record */
+    /* TCP */
+    ST_TCP_ACTIVE_OPENS,
+    ST_TCP_PASSIVE_OPENS,
+    ST_TCP_ATTEMPT_FAILS,
+    ST_TCP_ESTAB_RESETS,
+    ST_TCP_IN_SEGS,
+    ST_TCP_OUT_SEGS,
+    ST_TCP_RETRANS_SEGS,
+    ST_TCP_IN_ERRS, /* short, bad offset, bad checksum */
+    ST_TCP_OUT_RSTS,
+    ST_TCP_NO_SOCKET,        /* answered with RST */
+    ST_TCP_LISTEN_OVERFLOWS, /* accept queue full */
+    ST_TCP_REQ_QFULL,        /* SYN queue full */
+    ST_TCP_TIMEOUTS,         /* RTO fired */
+    ST_TCP_FAST_RETRANS,     /* recoveries entered by duplicate ACKs or SACK */
+    ST_TCP_LOST_RETRANSMIT,  /* a retransmission was itself lost */
+    ST_TCP_OFO_QUEUE,        /* segments kept out of order */
+    ST_TCP_OFO_DROP,         /* no range record, or no room */
+    ST_TCP_RCV_COLLAPSED,    /* out-of-order ranges merged */
+    ST_TCP_RCV_OLD,          /* wholly duplicate data */
+    ST_TCP_RCV_OUT_OF_WINDOW,
+    ST_TCP_RCV_NO_BUFFER, /* no region: quota or heap */
+    ST_TCP_DSACK_SENT,
+    ST_TCP_PAWS_ESTAB,
+    ST_TCP_CHALLENGE_ACK,
+    ST_TCP_SYN_CHALLENGE,
+    ST_TCP_CHALLENGE_LIMITED,
+    ST_TCP_DELAYED_ACKS,
+    ST_TCP_PURE_ACKS,
+    ST_TCP_HP_HITS, /* header prediction hits */
+    ST_TCP_ZERO_WINDOW_PROBES,
+    ST_TCP_KEEPALIVES,
+    ST_TCP_ABORT_ON_TIMEOUT,
+    ST_TCP_ABORT_ON_DATA,  /* closed with unread data */
+    ST_TCP_ABORT_ON_CLOSE, /* closed with linger 0, or data after close */
+    ST_TCP_ABORT_ON_MEMORY,
+    ST_TCP_TW_CREATED,
+    ST_TCP_TW_RECYCLED, /* reused for a new connection (RFC 6191) */
+    ST_TCP_TW_OVERFLOW, /* pushed out early */
+    ST_TCP_TXSEG_EMPTY, /* sending waited for a segment record */
+    ST_TCP_CONN_FULL,   /* no connection record */
+    /* Applications */
+    ST_APP_KICKS,
+    ST_APP_KICK_BAD, /* slot out of range or empty */
+    ST_APP_EVENTS,
+    ST_APP_FAULTS, /* sessions that broke the contract */
+    ST_APP_QUOTA_SOCKETS,
+    ST_APP_QUOTA_BUFFERS,
+    ST_COUNT
+};
+
+struct stats {
+    uint64_t v[ST_COUNT];
+};
+
+static inline void stat_inc(struct stats *s, enum stat c)
+{
+    s->v[c]++;
+}
+
+static inline void stat_add(struct stats *s, enum stat c, uint64_t n)
+{
+    s->v[c] += n;
+}
+
+const char *stat_name(enum stat c);
+
+#endif

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * TCP inside the engine: records, and the functions that its files call in one another.
+ *
+ * Three kinds of record: a full connection (conn.h), a half-open one that came through a listener (request),
+ * and TIME_WAIT. Records are arena memory: indices, sequence numbers and offsets, no pointers. Variables
+ * carry RFC 9293 3.3.1's names. Bytes of the streams are known by 64-bit offsets; with iss and irs they are
+ * one fact: send offset o has sequence number iss + 1 + o, receive offset o has irs + 1 + o.
+ *
+ *   tcp_in.c     a segment arrives (RFC 9293 3.10.7)      tcp_ack.c    its acknowledgment part
+ *   tcp_out.c    what to send next, and building it       tcp_reply.c  segments that belong to no connection
+ *   tcp_timer.c  what each timer does                     tcp_reass.c  data in any order
+ *   tcp_recovery.c  loss detection and recovery           tcp_listen.c listeners and requests
+ *   tcp_tw.c     TIME_WAIT                                tcp_user.c   calls of the application
+ *   tcp_conn.c   the life of a record, states             cc_*.c       congestion control
+ */
+#ifndef ENGINE_TCP_H
+#define ENGINE_TCP_H
+
+#include "daemon/engine/conn.h"
+#include "daemon/engine/engine_int.h"
+#include "daemon/engine/wire/tcp.h"
+
+struct tcp_listener {
+    struct sock s;
+    uint32_t hash_next;  /* chain of the port's bucket: listener index */
+    uint32_t backlog;    /* completed connections that may wait */
+    uint32_t queue_head; /* connection indices through acc_next */
+    uint32_t queue_tail;
+    uint32_t queue_len;
+    uint32_t req_count;
+    uint8_t overflow; /* enum sg_overflow */
+    uint8_t pad[3];
+    struct tcp_options_set inherit; /* what accepted connections start with */
+};
+
+/** A half-open connection of a listener: SYN received, SYN-ACK sent. */
+struct tcp_req {
+    struct flow_key key;
+    uint32_t hash;
+    uint32_t listener; /* index */
+    uint32_t irs, iss;
+    uint32_t tsoff;
+    uint32_t ts_recent;
+    uint16_t peer_mss; /* 0: not given */
+    uint16_t wnd;      /* of the SYN */
+    uint8_t peer_wscale;
+    uint8_t flags; /* REQ_* */
+    uint8_t retries;
+    uint8_t used; /* 0: record is free */
+    uint8_t pad[4];
+    uint64_t resend_us; /* when the SYN-ACK is due again */
+    uint64_t sent_us;   /* when it was last sent */
+};
+
+#define REQ_TS     (1u << 0)
+#define REQ_WSCALE (1u << 1)
+#define REQ_SACK   (1u << 2)
+#define REQ_ACKED  (1u << 3) /* the last ACK came while the accept queue was full */
+
+struct tcp_tw {
+    struct flow_key key;
+    uint32_t hash;
+    uint32_t snd_nxt, rcv_nxt;
+    uint32_t rcv_wnd; /* scaled as on the wire */
+    uint32_t ts_recent;
+    uint32_t tsoff;
+    uint32_t age_next, age_prev; /* all records, oldest first */
+    uint8_t has_ts;
+    uint8_t used;
+    uint8_t pad[6];
+    uint64_t ts_recent_us;
+    uint64_t expires_us;
+};
+
+/** Bytes received out of order: [start, end), linked in sequence order. */
+struct rx_range {
+    uint32_t start, end;
+    uint32_t next;
+    uint32_t stamp; /* larger: touched more recently */
+};
+
+/** A run of bytes sent and not yet acknowledged, linked in sequence order (RFC 8985 5.2). */
+struct tx_seg {
+    uint32_t start, end;
+    uint64_t xmit_us; /* last transmission */
+    uint32_t next;
+    uint16_t flags;     /* TXS_* */
+    uint16_t retrans;   /* times sent again */
+    uint64_t delivered; /* conn.delivered when it was sent: delivery rate samples */
+};
+
+#define TXS_SACKED  (1u << 0)
+#define TXS_LOST    (1u << 1)
+#define TXS_RETRANS (1u << 2) /* the last transmission was a retransmission that is still in flight */
+#define TXS_FIN     (1u << 3) /* covers the FIN */
+#define TXS_PSH     (1u << 4)
+
+/** A pool of records addressed by index; free ones on a stack in scratch. */
+struct pool {
+    uint32_t *free;
+    uint32_t free_count;
+    uint32_t count;
+};
+
+static inline uint32_t pool_get(struct pool *p)
+{
+    return p->free_count ? p->free[--p->free_count] : NIL;
+}
+
+static inline void pool_put(struct pool *p, uint32_t i)
+{
+    ENG_ASSERT(p->free_count < p->count);
+    p->free[p->free_count++] = i;
+}
+
+#define LISTEN_BUCKETS     1024u
+#define LISTEN_BACKLOG_MAX 4096u /* completed connections that may wait: Linux's somaxconn */
+
+struct tcp_table {
+    /* arena */
+    struct tcp_conn *conns;
+    struct tcp_listener *listeners;
+    struct tcp_req *reqs;
+    struct tcp_tw *tws;
+    struct rx_range *ranges;
+    struct tx_seg *segs;
+    /* scratch */
+    struct pool conn_pool, listener_pool, req_pool, tw_pool, range_pool, seg_pool;
+    uint32_t listen_bucket[LISTEN_BUCKETS]; /* listener index */
+    uint32_t tx_head, tx_tail;              /* connections with something to send, through tx_next */
+    uint32_t tw_oldest, tw_newest;
+    uint32_t tw_iss; /* while a SYN that ended a TIME_WAIT is handed on: the sequence number to use; else 0 */
+    struct sip_key isn_key, ts_key;
+    uint64_t challenge_window_us; /* RFC 5961 7: second that is being counted */
+    uint32_t challenge_count;
+};
+
+/* Timer nodes of the wheel: connections, then requests, then TIME_WAIT records. */
+static inline uint32_t node_of_conn(const struct engine_config *cfg, uint32_t i)
+{
+    (void)cfg;
+    return i;
+}
+
+static inline uint32_t node_of_req(const struct engine_config *cfg, uint32_t i)
+{
+    return cfg->conn_max + i;
+}
+
+static inline uint32_t node_of_tw(const struct engine_config *cfg, uint32_t i)
+{
+    return cfg->conn_max + cfg->req_max + i;
+}
+
+size_t tcp_arena_bytes(const struct engine_config *cfg);
+size_t tcp_scratch_bytes(const struct engine_config *cfg);
+void tcp_init(struct engine *e, void *arena, void *scratch);
+
+/* tcp_conn.c */
+struct tcp_conn *tcp_conn_new(struct engine *e);
+uint32_t tcp_conn_index(const struct engine *e, const struct tcp_conn *c);
+void tcp_state_set(struct tcp_conn *c, enum tcp_state st);
+const char *tcp_state_name(enum tcp_state st);
+/** Put into the connection table under its addresses. */
+void tcp_conn_hash(struct engine *e, struct tcp_conn *c);
+void tcp_conn_unhash(struct engine *e, struct tcp_conn *c);
+/** After the handshake parameters are known: MSS, initial window, congestion control. */
+void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us);
+/** The connection is over for the network: errno 0 or positive for the application. Frees it if it has no
+ * owner. */
+void tcp_conn_end(struct engine *e, struct tcp_conn *c, int error);
+/** Send RST, then tcp_conn_end(). */
+void tcp_conn_abort(struct engine *e, struct tcp_conn *c, int error);
+/** Free a record that is CLOSED and has no slot. */
+void tcp_conn_free(struct engine *e, struct tcp_conn *c);
+void tcp_listener_close(struct engine *e, struct tcp_listener *l);
+/** The oldest connection of a queue that is not empty; it leaves the queue. */
+struct tcp_conn *tcp_accept_take(struct engine *e, struct tcp_listener *l);
+uint32_t tcp_isn(struct engine *e, const struct flow_key *k, uint64_t now_us);
+uint32_t tcp_ts_offset(struct engine *e, const struct flow_key *k);
+uint16_t tcp_adv_mss(const struct engine *e, const struct ip_addr *remote);
+
+/* tcp_in.c, tcp_ack.c */
+void tcp_conn_input(struct engine *e, struct tcp_conn *c, struct tcp_seg *s, const struct rx_pkt *rp);
+/** @return false: the segment must be dropped (and was answered if it has to be). */
+bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s);
+void tcp_window_update_input(struct tcp_conn *c, const struct tcp_seg *s);
+bool tcp_challenge_allowed(struct engine *e);
+
+/* tcp_reass.c */
+/** Take the data of a segment inside the window: [seq, seq + len). */
+void tcp_reass_add(struct engine *e, struct tcp_conn *c, uint32_t seq, const uint8_t *data, uint32_t len);
+void tcp_reass_free(struct engine *e, struct tcp_conn *c);
+/** SACK blocks to send, D-SACK first; returns their number, at most `max`. */
+unsigned tcp_reass_sacks(const struct engine *e, const struct tcp_conn *c, struct tcp_sack_block *ret,
+                         unsigned max);
+
+/* tcp_out.c */
+/** Put on the list of connections with something to send. */
+void tcp_output_schedule(struct engine *e, struct tcp_conn *c);
+void tcp_ack_now(struct engine *e, struct tcp_conn *c);
+/** Send what may be sent; false: the frame queue is full, or the connection had its share: call again. */
+bool tcp_output(struct engine *e, struct tcp_conn *c);
+/** Run the list while there is room for frames. */
+void tcp_output_run(struct engine *e);
+/** Right edge to advertise now; updates rcv_adv. */
+uint32_t tcp_window_select(struct tcp_conn *c);
+/** The application read: send a window update if it is worth a segment. */
+void tcp_window_check(struct engine *e, struct tcp_conn *c);
+uint64_t tcp_rx_notify(const struct tcp_conn *c);
+void tcp_send_rst(struct engine *e, struct tcp_conn *c);
+/** SYN, or SYN-ACK in SYN_RCVD. */
+void tcp_send_syn(struct engine *e, struct tcp_conn *c);
+void tcp_send_probe(struct engine *e, struct tcp_conn *c);
+
+/* tcp_reply.c: segments without a connection */
+void tcp_reply_rst(struct engine *e, const struct rx_pkt *rp, const struct tcp_seg *s);
+struct tcp_reply {
+    const struct flow_key *key;
+    uint32_t seq, ack;
+    uint16_t wnd;
+    uint8_t flags;
+    uint16_t mss; /* 0: no option */
+    int wscale;   /* -1: no option */
+    bool sack_perm;
+    bool has_ts;
+    uint32_t tsval, tsecr;
+};
+/** @return 0 or -errno as net_output4() */
+int tcp_reply_send(struct engine *e, const struct tcp_reply *r);
+uint32_t tcp_ts_now(const struct engine *e, uint32_t tsoff);
+
+/* tcp_recovery.c */
+struct tcp_acked {
+    uint32_t acked_bytes;  /* cumulatively */
+    uint32_t sacked_bytes; /* newly, selectively */
+    uint32_t lost_bytes;   /* newly declared lost */
+    uint64_t rtt_us;       /* newest sample, 0: none */
+    bool dsack;
+    bool retrans_acked; /* something that had been retransmitted was acknowledged */
+};
+/** A run of new data goes out. False: no record free. */
+bool tcp_seg_push(struct engine *e, struct tcp_conn *c, uint32_t start, uint32_t end, uint16_t flags);
+/** Cut `seg` so that it ends at `at`. False: no record free. */
+bool tcp_seg_split(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t at);
+/** The segment `seg` goes out again now. */
+void tcp_seg_resent(struct engine *e, struct tcp_conn *c, uint32_t seg);
+/** First segment that is lost and not in flight again; NIL: none. */
+uint32_t tcp_seg_next_lost(const struct engine *e, const struct tcp_conn *c);
+void tcp_segs_free(struct engine *e, struct tcp_conn *c);
+void tcp_recovery_sack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, struct tcp_acked *a);
+void tcp_recovery_cum(struct engine *e, struct tcp_conn *c, uint32_t ack, struct tcp_acked *a);
+/** After both: detect losses, enter, run or leave recovery, set cwnd. */
+void tcp_recovery_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, struct tcp_acked *a,
+                      uint32_t prior_flight);
+void tcp_recovery_timeout(struct engine *e, struct tcp_conn *c);
+/** The MSS shrank: what is in flight and too large is sent again in pieces. */
+void tcp_recovery_mtu(struct engine *e, struct tcp_conn *c);
+/** The reordering timer of RACK fired (RFC 8985 6.3). */
+void tcp_recovery_reorder_timeout(struct engine *e, struct tcp_conn *c);
+static inline uint32_t tcp_flight(const struct tcp_conn *c)
+{
+    return c->snd_nxt - c->snd_una;
+}
+/** RFC 6675's pipe: bytes believed to be in the network. */
+static inline uint32_t tcp_pipe(const struct tcp_conn *c)
+{
+    return tcp_flight(c) - c->sacked_bytes - c->lost_bytes + c->retrans_bytes;
+}
+
+/* tcp_timer.c */
+void tcp_timer_arm(struct engine *e, struct tcp_conn *c);
+/** (Re)start the retransmission timer for what is in flight, or stop it. */
+void tcp_rto_restart(struct engine *e, struct tcp_conn *c);
+void tcp_keepalive_restart(struct engine *e, struct tcp_conn *c);
+void tcp_timer_node(struct engine *e, uint32_t node);
+/** RFC 6298 2: one round-trip sample. */
+void tcp_rtt_sample(struct engine *e, struct tcp_conn *c, uint64_t rtt_us);
+uint32_t tcp_rto_now(const struct engine *e, const struct tcp_conn *c);
+
+/* tcp_listen.c */
+struct tcp_listener *tcp_listener_find(struct engine *e, const struct ip_addr *local, uint16_t port);
+void tcp_listener_hash(struct engine *e, struct tcp_listener *l);
+void tcp_listener_unhash(struct engine *e, struct tcp_listener *l);
+void tcp_listen_input(struct engine *e, struct tcp_listener *l, const struct flow_key *k, uint32_t hash,
+                      const struct tcp_seg *s, const struct rx_pkt *rp);
+void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const struct rx_pkt *rp);
+void tcp_req_timer(struct engine *e, uint32_t index);
+void tcp_req_free(struct engine *e, struct tcp_req *r);
+
+/* tcp_tw.c */
+void tcp_tw_enter(struct engine *e, struct tcp_conn *c);
+void tcp_tw_free(struct engine *e, uint32_t index);
+int tcp_tw_ack(struct engine *e, uint32_t index);
+void tcp_tw_timer(struct engine *e, uint32_t index);
+/** @return true when the segment was dealt with; false: it is a SYN that may open a new connection, and
+ * `*iss` is the sequence number to start with. The record is gone then. */
+bool tcp_tw_input(struct engine *e, uint32_t index, const struct tcp_seg *s, uint32_t *iss);
+
+/* tcp_user.c */
+int tcp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret);
+int tcp_user_connect(struct engine *e, struct tcp_conn *c, const struct ip_ep *remote);
+int tcp_user_shutdown(struct engine *e, struct tcp_conn *c, uint32_t how);
+/** The application let go of it: FIN, RST or free, as RFC 9293 3.10.4 and RFC 1122 4.2.2.13 say. */
+void tcp_user_close(struct engine *e, struct tcp_conn *c);
+/** After sock_pull(): new data to send, or room was made. */
+void tcp_kick(struct engine *e, struct tcp_conn *c);
+
+/* Congestion control (cc_*.c): windows in bytes. */
+struct cc_ops {
+    const char *name;
+    void (*init)(struct tcp_conn *c);
+    /** `acked` bytes were delivered while the window was used up; not called in recovery. */
+    void (*on_ack)(struct tcp_conn *c, uint32_t acked, uint64_t now_us);
+    /** Loss: returns the new slow start threshold. */
+    uint32_t (*ssthresh)(struct tcp_conn *c, uint64_t now_us);
+    void (*on_rto)(struct tcp_conn *c);
+    void (*on_undo)(struct tcp_conn *c);
+};
+extern const struct cc_ops cc_newreno, cc_cubic;
+const struct cc_ops *cc_by_id(uint8_t id);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The acknowledgment part of a segment (RFC 9293 3.10.7.4 step 5).
+ */
+#include "daemon/engine/engine_int.h"
+
+#include "daemon/engine/seq.h"
+
+#include <errno.h>
+
+/* RFC 5961 7: challenge ACKs are limited for the whole host, so that they can't be used as a side channel
+ * or an amplifier. */
+bool tcp_challenge_allowed(struct engine *e)
+{
+    if (e->now_us - e->tcp.challenge_window_us >= 1000000) {
+        e->tcp.challenge_window_us = e->now_us;
+        e->tcp.challenge_count = 0;
+    }
+    if (e->tcp.challenge_count >= e->cfg.challenge_ack_rate) {
+        stat_inc(&e->stats, ST_TCP_CHALLENGE_LIMITED);
+        return false;
+    }
+    e->tcp.challenge_count++;
+    stat_inc(&e->stats, ST_TCP_CHALLENGE_ACK);
+    return true;
+}
+
+/* RFC 9293 3.10.7.4: update the window from a segment that is not older than the last that did. */
+void tcp_window_update_input(struct tcp_conn *c, const struct tcp_seg *s)
+{
+    uint32_t wnd = (uint32_t)s->wnd << (s->flags & TCP_SYN ? 0 : c->snd_wscale);
+
+    if (seq_gt(c->snd_wl1, s->seq) || (c->snd_wl1 == s->seq && seq_gt(c->snd_wl2, s->ack)))
+        return;
+    c->snd_wnd = wnd;
+    c->snd_wl1 = s->seq;
+    c->snd_wl2 = s->ack;
+    if (wnd > c->snd_wnd_max)
+        c->snd_wnd_max = wnd;
+}
+
+/* RFC 7323 4.1: a round trip by the echoed timestamp, good for what was sent again too. Milliseconds. */
+static uint64_t ts_rtt(const struct engine *e, const struct tcp_conn *c, const struct tcp_seg *s)
+{
+    uint32_t ms;
+
+    if (!(c->flags & TF_TS) || !s->has_ts || !s->tsecr)
+        return 0;
+    ms = tcp_ts_now(e, c->tsoff) - s->tsecr;
+    return ms < 1u << 24 ? (uint64_t)(ms ? ms : 1) * 1000 : 0;
+}
+
+static void advance_una(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    uint32_t bytes = s->ack - c->snd_una;
+
+    if (c->flags & TF_FIN_SENT && s->ack == c->snd_nxt) {
+        bytes--;
+        c->flags |= TF_FIN_ACKED;
+    }
+    c->snd_una = s->ack;
+    c->s.tx.head += bytes;
+    c->backoff = 0;
+    c->probes = 0;
+    c->first_unacked_us = e->now_us;
+    ENG_ASSERT(c->s.tx.head <= c->s.tx.tail);
+    if (bytes) {
+        neigh_confirm(e, &c->s.remote, e->now_us);
+        sock_dirty_bits(e, &c->s, DIRTY_LINE | DIRTY_TX);
+    }
+    if (c->flags & TF_ORPHAN && c->s.tx.head == c->s.tx.tail)
+        sock_region_put(e, &c->s, &c->s.tx);
+}
+
+static void after_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, struct tcp_acked *a)
+{
+    if (!a->rtt_us && a->acked_bytes && a->retrans_acked)
+        a->rtt_us = ts_rtt(e, c, s);
+    if (a->rtt_us)
+        tcp_rtt_sample(e, c, a->rtt_us);
+    if (c->tlp_end && seq_ge(c->snd_una, c->tlp_end))
+        c->tlp_end = 0;
+    if (c->rto_mode == RTO_REORDER && tcp_flight(c))
+        return;
+    if (a->acked_bytes || a->sacked_bytes || !tcp_flight(c))
+        tcp_rto_restart(e, c);
+}
+
+bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    uint32_t prior_flight = tcp_flight(c);
+    uint32_t prior_wnd = c->snd_wnd;
+    struct tcp_acked a = {0};
+    struct tcp_seg dup = *s;
+
+    if (seq_gt(s->ack, c->snd_nxt)) {
+        if (tcp_challenge_allowed(e))
+            tcp_ack_now(e, c);
+        return false;
+    }
+    if (seq_lt(s->ack, c->snd_una)) {
+        /* RFC 5961 5.2: older than any window the peer can have seen. */
+        if (seq_lt(s->ack, c->snd_una - c->snd_wnd_max - 1)) {
+            if (tcp_challenge_allowed(e))
+                tcp_ack_now(e, c);
+            return false;
+        }
+        return true;
+    }
+    tcp_recovery_sack(e, c, s, &a);
+    if (s->ack != c->snd_una) {
+        tcp_recovery_cum(e, c, s->ack, &a);
+        advance_una(e, c, s);
+    }
+    tcp_window_update_input(c, s);
+    c->probes = 0;
+    /* A window update is no duplicate ACK (RFC 5681 2). */
+    if (c->snd_wnd != prior_wnd)
+        dup.len = 1;
+    tcp_recovery_ack(e, c, &dup, &a, prior_flight);
+    after_ack(e, c, s, &a);
+    if (c->rto_mode == RTO_PERSIST && c->snd_wnd) {
+        c->rto_mode = RTO_OFF;
+        c->rto_at_us = 0;
+        c->backoff = 0;
+    }
+    if (c->lost_bytes || c->s.tx.tail - c->s.tx.head > tcp_flight(c) ||
+        (c->flags & (TF_FIN_QUEUED | TF_FIN_SENT)) == TF_FIN_QUEUED)
+        tcp_output_schedule(e, c);
+    return true;
+}

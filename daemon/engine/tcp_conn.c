@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a connection record: allocation, state, start, end.
+ */
+#include "daemon/engine/engine_int.h"
+
+#include "daemon/engine/seq.h"
+
+#include <errno.h>
+
+#define ALIGN64(x)  (((x) + 63) & ~(size_t)63)
+
+/* RFC 9293 3.7.1: what a peer that gave no MSS option takes. */
+#define MSS_DEFAULT 536u
+/* Smaller offers make every header larger than its data; Linux's floor of the same name. */
+#define MSS_MIN     48u
+
+size_t tcp_arena_bytes(const struct engine_config *cfg)
+{
+    return ALIGN64(cfg->conn_max * sizeof(struct tcp_conn)) +
+           ALIGN64(cfg->listen_max * sizeof(struct tcp_listener)) +
+           ALIGN64(cfg->req_max * sizeof(struct tcp_req)) + ALIGN64(cfg->tw_max * sizeof(struct tcp_tw)) +
+           ALIGN64(cfg->range_max * sizeof(struct rx_range)) +
+           ALIGN64(cfg->txseg_max * sizeof(struct tx_seg));
+}
+
+size_t tcp_scratch_bytes(const struct engine_config *cfg)
+{
+    return ALIGN64((size_t)cfg->conn_max * 4) + ALIGN64((size_t)cfg->listen_max * 4) +
+           ALIGN64((size_t)cfg->req_max * 4) + ALIGN64((size_t)cfg->tw_max * 4) +
+           ALIGN64((size_t)cfg->range_max * 4) + ALIGN64((size_t)cfg->txseg_max * 4);
+}
+
+/* Lowest indices are handed out first, so that few records stay in few pages. */
+static uint8_t *pool_init(struct pool *p, uint8_t *mem, uint32_t count)
+{
+    p->free = (uint32_t *)(void *)mem;
+    p->count = count;
+    p->free_count = count;
+    for (uint32_t i = 0; i < count; i++)
+        p->free[i] = count - 1 - i;
+    return mem + ALIGN64((size_t)count * 4);
+}
+
+void tcp_init(struct engine *e, void *arena, void *scratch)
+{
+    struct tcp_table *t = &e->tcp;
+    const struct engine_config *cfg = &e->cfg;
+    uint8_t *a = arena;
+    uint8_t *s = scratch;
+
+    t->conns = (void *)a;
+    a += ALIGN64(cfg->conn_max * sizeof(struct tcp_conn));
+    t->listeners = (void *)a;
+    a += ALIGN64(cfg->listen_max * sizeof(struct tcp_listener));
+    t->reqs = (void *)a;
+    a += ALIGN64(cfg->req_max * sizeof(struct tcp_req));
+    t->tws = (void *)a;
+    a += ALIGN64(cfg->tw_max * sizeof(struct tcp_tw));
+    t->ranges = (void *)a;
+    a += ALIGN64(cfg->range_max * sizeof(struct rx_range));
+    t->segs = (void *)a;
+    s = pool_init(&t->conn_pool, s, cfg->conn_max);
+    s = pool_init(&t->listener_pool, s, cfg->listen_max);
+    s = pool_init(&t->req_pool, s, cfg->req_max);
+    s = pool_init(&t->tw_pool, s, cfg->tw_max);
+    s = pool_init(&t->range_pool, s, cfg->range_max);
+    (void)pool_init(&t->seg_pool, s, cfg->txseg_max);
+    for (uint32_t i = 0; i < LISTEN_BUCKETS; i++)
+        t->listen_bucket[i] = NIL;
+    t->tx_head = t->tx_tail = NIL;
+    t->tw_oldest = t->tw_newest = NIL;
+}
+
+const struct cc_ops *cc_by_id(uint8_t id)
+{
+    static const struct cc_ops *const all[] = {&cc_cubic, &cc_newreno};
+
+    ENG_ASSERT(id < ARRAY_LEN(all));
+    return all[id];
+}
+
+uint32_t tcp_conn_index(const struct engine *e, const struct tcp_conn *c)
+{
+    return (uint32_t)(c - e->tcp.conns);
+}
+
+struct tcp_conn *tcp_conn_new(struct engine *e)
+{
+    uint32_t i = pool_get(&e->tcp.conn_pool);
+    struct tcp_conn *c;
+
+    if (i == NIL) {
+        stat_inc(&e->stats, ST_TCP_CONN_FULL);
+        return NULL;
+    }
+    c = &e->tcp.conns[i];
+    memset(c, 0, sizeof(*c));
+    c->s.kind = SK_TCP;
+    c->s.type = SG_SOCK_STREAM;
+    c->s.family = SG_AF_INET;
+    c->s.sid = c->s.heap_sid = -1;
+    c->s.pub_state = SG_ST_OPEN;
+    c->tx_next = c->tx_prev = c->acc_next = c->listener = NIL;
+    c->ooo_head = c->seg_head = c->seg_tail = NIL;
+    c->o.rcv_log2 = e->cfg.rcvbuf_log2;
+    c->o.snd_log2 = e->cfg.sndbuf_log2;
+    c->s.rx.want_log2 = c->o.rcv_log2;
+    c->s.tx.want_log2 = c->o.snd_log2;
+    c->min_rtt_us = UINT32_MAX;
+    c->reo_wnd_mult = 1;
+    c->rto_us = e->cfg.rto_initial_us;
+    return c;
+}
+
+/* RFC 9293 3.3.2 figure 5, and what a promoted request, an abort and a reset add. Row: from; bit: to. */
+static const uint16_t legal_moves[TCPS_COUNT] = {
+    [TCPS_CLOSED] = 1 << TCPS_SYN_SENT | 1 << TCPS_SYN_RCVD | 1 << TCPS_CLOSED,
+    [TCPS_SYN_SENT] = 1 << TCPS_SYN_RCVD | 1 << TCPS_ESTABLISHED | 1 << TCPS_CLOSED,
+    [TCPS_SYN_RCVD] = 1 << TCPS_ESTABLISHED | 1 << TCPS_FIN_WAIT_1 | 1 << TCPS_CLOSED,
+    [TCPS_ESTABLISHED] = 1 << TCPS_FIN_WAIT_1 | 1 << TCPS_CLOSE_WAIT | 1 << TCPS_CLOSED,
+    [TCPS_FIN_WAIT_1] = 1 << TCPS_FIN_WAIT_2 | 1 << TCPS_CLOSING | 1 << TCPS_CLOSED,
+    [TCPS_FIN_WAIT_2] = 1 << TCPS_CLOSED,
+    [TCPS_CLOSE_WAIT] = 1 << TCPS_LAST_ACK | 1 << TCPS_CLOSED,
+    [TCPS_CLOSING] = 1 << TCPS_CLOSED,
+    [TCPS_LAST_ACK] = 1 << TCPS_CLOSED,
+};
+
+void tcp_state_set(struct tcp_conn *c, enum tcp_state st)
+{
+    ENG_ASSERT(legal_moves[c->state] & (1u << st));
+    c->state = (uint8_t)st;
+}
+
+const char *tcp_state_name(enum tcp_state st)
+{
+    static const char *const names[] = {
+        [TCPS_CLOSED] = "CLOSED",         [TCPS_SYN_SENT] = "SYN_SENT",
+        [TCPS_SYN_RCVD] = "SYN_RECEIVED", [TCPS_ESTABLISHED] = "ESTABLISHED",
+        [TCPS_FIN_WAIT_1] = "FIN_WAIT_1", [TCPS_FIN_WAIT_2] = "FIN_WAIT_2",
+        [TCPS_CLOSE_WAIT] = "CLOSE_WAIT", [TCPS_CLOSING] = "CLOSING",
+        [TCPS_LAST_ACK] = "LAST_ACK",
+    };
+
+    static_assert(ARRAY_LEN(names) == TCPS_COUNT, "a name for each state");
+    return names[st];
+}
+
+void tcp_conn_hash(struct engine *e, struct tcp_conn *c)
+{
+    struct flow_key k = {
+        .local = c->s.local, .remote = c->s.remote, .lport = c->s.lport, .rport = c->s.rport};
+
+    c->hash = flow_hash(&e->flows, &k);
+    flow_add(&e->flows, c->hash, SOCK_ID(SK_TCP, tcp_conn_index(e, c)));
+    c->flags |= TF_HASHED;
+}
+
+void tcp_conn_unhash(struct engine *e, struct tcp_conn *c)
+{
+    if (!(c->flags & TF_HASHED))
+        return;
+    flow_del(&e->flows, c->hash, SOCK_ID(SK_TCP, tcp_conn_index(e, c)));
+    c->flags &= ~TF_HASHED;
+}
+
+/* RFC 6528: a clock of 4 us ticks plus a keyed hash of the four-tuple. */
+uint32_t tcp_isn(struct engine *e, const struct flow_key *k, uint64_t now_us)
+{
+    uint64_t w[5];
+
+    memcpy(&w[0], k->local.ip, 16);
+    memcpy(&w[2], k->remote.ip, 16);
+    w[4] = (uint64_t)k->lport << 16 | k->rport;
+    return (uint32_t)sip_words(&e->tcp.isn_key, w, 5, 2, 4) + (uint32_t)(now_us >> 2);
+}
+
+/* RFC 7323 5.4: an offset per pair of hosts keeps the clock secret and yet monotonic between two of them. */
+uint32_t tcp_ts_offset(struct engine *e, const struct flow_key *k)
+{
+    uint64_t w[4];
+
+    memcpy(&w[0], k->local.ip, 16);
+    memcpy(&w[2], k->remote.ip, 16);
+    return (uint32_t)sip_words(&e->tcp.ts_key, w, 4, 2, 4);
+}
+
+uint16_t tcp_adv_mss(const struct engine *e, const struct ip_addr *remote)
+{
+    return (uint16_t)(net_mtu(e, remote) - 40); /* RFC 6691: fixed headers only */
+}
+
+void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us)
+{
+    uint32_t mss = c->peer_mss ? c->peer_mss : MSS_DEFAULT;
+    uint32_t own = tcp_adv_mss(e, &c->s.remote);
+
+    if (mss > own)
+        mss = own;
+    if (c->o.user_mss && mss > c->o.user_mss)
+        mss = c->o.user_mss;
+    if (mss < MSS_MIN)
+        mss = MSS_MIN;
+    if (c->flags & TF_TS)
+        mss -= 12;
+    c->mss = (uint16_t)mss;
+    c->rcv_mss = mss;
+    c->cwnd = 10 * mss; /* RFC 6928 */
+    c->ssthresh = INT32_MAX;
+    c->quick_acks = 8;
+    c->rcvd_us = now_us;
+    c->recover = c->snd_una;
+    c->high_sacked = c->snd_una;
+    c->snd_sml = c->snd_una;
+    cc_by_id(c->o.cc)->init(c);
+    c->s.pub_state = SG_ST_CONNECTED;
+    tcp_keepalive_restart(e, c);
+}
+
+static void tx_list_remove(struct engine *e, struct tcp_conn *c)
+{
+    if (!(c->flags & TF_TX_LIST))
+        return;
+    if (c->tx_prev != NIL)
+        e->tcp.conns[c->tx_prev].tx_next = c->tx_next;
+    else
+        e->tcp.tx_head = c->tx_next;
+    if (c->tx_next != NIL)
+        e->tcp.conns[c->tx_next].tx_prev = c->tx_prev;
+    else
+        e->tcp.tx_tail = c->tx_prev;
+    c->tx_next = c->tx_prev = NIL;
+    c->flags &= ~TF_TX_LIST;
+}
+
+void tcp_conn_free(struct engine *e, struct tcp_conn *c)
+{
+    ENG_ASSERT(c->state == TCPS_CLOSED && !c->s.slot && !(c->flags & (TF_HASHED | TF_EMBRYO)));
+    tx_list_remove(e, c);
+    wheel_cancel(&e->wheel, node_of_conn(&e->cfg, tcp_conn_index(e, c)));
+    sock_port_release(e, &c->s);
+    sock_region_put(e, &c->s, &c->s.rx);
+    sock_region_put(e, &c->s, &c->s.tx);
+    sock_session(e, c->s.heap_sid)->orphan_count--;
+    sock_unlink(e, &c->s);
+    c->s.kind = SK_NONE;
+    pool_put(&e->tcp.conn_pool, tcp_conn_index(e, c));
+}
+
+void tcp_conn_end(struct engine *e, struct tcp_conn *c, int error)
+{
+    tcp_conn_unhash(e, c);
+    tx_list_remove(e, c);
+    wheel_cancel(&e->wheel, node_of_conn(&e->cfg, tcp_conn_index(e, c)));
+    c->rto_at_us = c->delack_at_us = c->keep_at_us = 0;
+    c->rto_mode = RTO_OFF;
+    tcp_segs_free(e, c);
+    tcp_reass_free(e, c);
+    if (c->s.bind_flags & BIND_COUNT)
+        sock_port_release(e, &c->s); /* A port that was bound by hand stays bound until close. */
+    if (error == ECONNRESET && c->state >= TCPS_ESTABLISHED)
+        stat_inc(&e->stats, ST_TCP_ESTAB_RESETS);
+    if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RCVD)
+        stat_inc(&e->stats, ST_TCP_ATTEMPT_FAILS);
+    tcp_state_set(c, TCPS_CLOSED);
+    c->s.pub_state = SG_ST_CLOSED;
+    c->s.pub_flags |= SG_F_TX_SHUT;
+    if (error) {
+        c->s.error = (uint32_t)error;
+        c->s.pub_flags |= SG_F_ERROR | (error == ECONNRESET ? SG_F_RX_RESET : 0);
+    } else {
+        c->s.pub_flags |= SG_F_RX_FIN;
+    }
+    if (c->s.slot)
+        sock_dirty(e, &c->s);
+    else if (!(c->flags & TF_EMBRYO))
+        tcp_conn_free(e, c);
+}
+
+void tcp_conn_abort(struct engine *e, struct tcp_conn *c, int error)
+{
+    if (c->state >= TCPS_SYN_RCVD)
+        tcp_send_rst(e, c);
+    tcp_conn_end(e, c, error);
+}

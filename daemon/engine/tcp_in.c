@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A segment arrives (RFC 9293 3.10.7). One function for each step of 3.10.7.4, in its order.
+ */
+#include "daemon/engine/engine_int.h"
+
+#include "daemon/engine/csum.h"
+#include "daemon/engine/seq.h"
+
+#include <errno.h>
+
+/* RFC 7323 5.5: a ts_recent older than this proves nothing. */
+#define TS_RECENT_LIFE_US (UINT64_C(24) * 24 * 3600 * 1000000)
+
+enum verdict { SEG_DROP, SEG_GO_ON };
+
+/* PAWS (RFC 7323 5.3 R1). */
+static enum verdict step0_paws(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (!(c->flags & TF_TS) || !s->has_ts || !(c->flags & TF_TS_VALID) || s->flags & TCP_RST)
+        return SEG_GO_ON;
+    if ((int32_t)(s->tsval - c->ts_recent) >= 0 || e->now_us - c->ts_recent_us > TS_RECENT_LIFE_US)
+        return SEG_GO_ON;
+    stat_inc(&e->stats, ST_TCP_PAWS_ESTAB);
+    tcp_ack_now(e, c);
+    return SEG_DROP;
+}
+
+/* First, the sequence number: acceptable, and cut to the window. */
+static enum verdict step1_acceptable(struct engine *e, struct tcp_conn *c, struct tcp_seg *s)
+{
+    uint32_t wnd = seq_gt(c->rcv_adv, c->rcv_nxt) ? c->rcv_adv - c->rcv_nxt : 0;
+    uint32_t right = c->rcv_nxt + wnd;
+    uint32_t end = s->seq + s->len + !!(s->flags & TCP_SYN) + !!(s->flags & TCP_FIN);
+
+    if (seq_gt(s->seq, right) || (s->seq == right && wnd && end != s->seq)) {
+        stat_inc(&e->stats, ST_TCP_RCV_OUT_OF_WINDOW);
+        goto unacceptable;
+    }
+    if (seq_lt(end, c->rcv_nxt) || (end == c->rcv_nxt && end != s->seq)) {
+        stat_inc(&e->stats, ST_TCP_RCV_OLD);
+        if (s->len && c->flags & TF_SACK) {
+            c->dsack_start = s->seq;
+            c->dsack_end = s->seq + s->len;
+            c->flags |= TF_DSACK;
+            stat_inc(&e->stats, ST_TCP_DSACK_SENT);
+        }
+        goto unacceptable;
+    }
+    if (seq_lt(s->seq, c->rcv_nxt)) { /* Old in front. */
+        uint32_t old = c->rcv_nxt - s->seq;
+
+        if (s->flags & TCP_SYN) {
+            s->flags &= (uint8_t)~TCP_SYN;
+            s->seq++;
+            old--;
+        }
+        if (old && c->flags & TF_SACK) {
+            c->dsack_start = s->seq;
+            c->dsack_end = s->seq + old;
+            c->flags |= TF_DSACK;
+            stat_inc(&e->stats, ST_TCP_DSACK_SENT);
+        }
+        s->seq += old;
+        s->data += old;
+        s->len -= old;
+        tcp_ack_now(e, c);
+    }
+    if (seq_gt(s->seq + s->len, right)) { /* Too much behind; a FIN there comes again. */
+        s->len = right - s->seq;
+        s->flags &= (uint8_t)~TCP_FIN;
+        tcp_ack_now(e, c);
+    }
+    return SEG_GO_ON;
+
+unacceptable:
+    if (!(s->flags & TCP_RST))
+        tcp_ack_now(e, c);
+    return SEG_DROP;
+}
+
+/* Second, RST (RFC 5961 3.2): only the exact number resets; anything else in the window is challenged. */
+static enum verdict step2_rst(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (!(s->flags & TCP_RST))
+        return SEG_GO_ON;
+    if (s->seq != c->rcv_nxt) {
+        if (tcp_challenge_allowed(e))
+            tcp_ack_now(e, c);
+        return SEG_DROP;
+    }
+    switch ((enum tcp_state)c->state) {
+    case TCPS_SYN_RCVD:
+        tcp_conn_end(e, c, ECONNREFUSED);
+        break;
+    case TCPS_CLOSING:
+    case TCPS_LAST_ACK:
+        tcp_conn_end(e, c, 0);
+        break;
+    case TCPS_ESTABLISHED:
+    case TCPS_FIN_WAIT_1:
+    case TCPS_FIN_WAIT_2:
+    case TCPS_CLOSE_WAIT:
+        tcp_conn_end(e, c, ECONNRESET);
+        break;
+    case TCPS_CLOSED:
+    case TCPS_SYN_SENT:
+    case TCPS_COUNT:
+        ENG_ASSERT(false);
+    }
+    return SEG_DROP;
+}
+
+/* Fourth, SYN in a synchronized state (RFC 5961 4.2). */
+static enum verdict step4_syn(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (!(s->flags & TCP_SYN))
+        return SEG_GO_ON;
+    stat_inc(&e->stats, ST_TCP_SYN_CHALLENGE);
+    if (tcp_challenge_allowed(e))
+        tcp_ack_now(e, c);
+    return SEG_DROP;
+}
+
+/* The ACK of our SYN, in SYN_RCVD. */
+static bool established_by_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (seq_le(s->ack, c->snd_una) || seq_gt(s->ack, c->snd_nxt)) {
+        struct flow_key k = {
+            .local = c->s.local, .remote = c->s.remote, .lport = c->s.lport, .rport = c->s.rport};
+        struct tcp_reply r = {.key = &k, .seq = s->ack, .flags = TCP_RST, .wscale = -1};
+
+        (void)tcp_reply_send(e, &r);
+        return false;
+    }
+    c->snd_una = c->iss + 1;
+    c->snd_wnd = (uint32_t)s->wnd << c->snd_wscale;
+    c->snd_wl1 = s->seq;
+    c->snd_wl2 = s->ack;
+    tcp_state_set(c, TCPS_ESTABLISHED);
+    tcp_conn_start(e, c, e->now_us);
+    c->rto_mode = RTO_OFF;
+    c->rto_at_us = 0;
+    c->backoff = 0;
+    sock_dirty_bits(e, &c->s, DIRTY_LINE | DIRTY_EVENT | DIRTY_NAME);
+    return true;
+}
+
+/* Our FIN was acknowledged: the states that wait for that. False: the record is gone. */
+static bool fin_acked(struct engine *e, struct tcp_conn *c)
+{
+    if (!(c->flags & TF_FIN_ACKED))
+        return true;
+    switch ((enum tcp_state)c->state) {
+    case TCPS_FIN_WAIT_1:
+        tcp_state_set(c, TCPS_FIN_WAIT_2);
+        if (c->flags & TF_ORPHAN) {
+            c->keep_at_us = e->now_us + e->cfg.fin_wait2_us;
+            tcp_timer_arm(e, c);
+        }
+        return true;
+    case TCPS_CLOSING:
+        tcp_tw_enter(e, c);
+        return false;
+    case TCPS_LAST_ACK:
+        tcp_conn_end(e, c, 0);
+        return false;
+    case TCPS_CLOSED:
+    case TCPS_SYN_SENT:
+    case TCPS_SYN_RCVD:
+    case TCPS_ESTABLISHED:
+    case TCPS_FIN_WAIT_2:
+    case TCPS_CLOSE_WAIT:
+    case TCPS_COUNT:
+        break;
+    }
+    return true;
+}
+
+/* Fifth, ACK. */
+static enum verdict step5_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (!(s->flags & TCP_ACK))
+        return SEG_DROP;
+    if (c->state == TCPS_SYN_RCVD && !established_by_ack(e, c, s))
+        return SEG_DROP;
+    if (!tcp_ack_input(e, c, s) || !fin_acked(e, c))
+        return SEG_DROP;
+    return SEG_GO_ON;
+}
+
+/* RFC 7323 4.3: the timestamp to echo is that of the segment that starts at or before the last ACK. */
+static void update_ts_recent(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (!(c->flags & TF_TS) || !s->has_ts || seq_gt(s->seq, c->rcv_wup))
+        return;
+    if (!(c->flags & TF_TS_VALID) || (int32_t)(s->tsval - c->ts_recent) >= 0) {
+        c->ts_recent = s->tsval;
+        c->ts_recent_us = e->now_us;
+        c->flags |= TF_TS_VALID;
+    }
+}
+
+static bool may_receive(const struct tcp_conn *c)
+{
+    return c->state == TCPS_ESTABLISHED || c->state == TCPS_FIN_WAIT_1 || c->state == TCPS_FIN_WAIT_2;
+}
+
+/* Seventh, the text. */
+static enum verdict step7_text(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (!s->len)
+        return SEG_GO_ON;
+    if (!may_receive(c))
+        return SEG_GO_ON;       /* After the peer's FIN there is no text; ignore it. */
+    if (c->flags & TF_ORPHAN) { /* RFC 9293 3.6.1, RFC 2525 2.17: nobody will read it. */
+        stat_inc(&e->stats, ST_TCP_ABORT_ON_CLOSE);
+        tcp_conn_abort(e, c, 0);
+        return SEG_DROP;
+    }
+    if (s->seq == c->rcv_nxt)
+        c->flags |= TF_ACK_PUSHED;
+    else
+        c->flags |= TF_ACK_NOW; /* RFC 5681 4.2: out of order, or filling a hole */
+    if (c->ooo_head != NIL)
+        c->flags |= TF_ACK_NOW;
+    tcp_reass_add(e, c, s->seq, s->data, s->len);
+    return SEG_GO_ON;
+}
+
+/* Eighth, FIN. */
+static enum verdict step8_fin(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (s->flags & TCP_FIN && may_receive(c) && !(c->flags & TF_FIN_RCVD)) {
+        c->flags |= TF_FIN_EARLY;
+        c->rcv_fin_seq = s->seq + s->len;
+        c->flags |= TF_ACK_NOW;
+    }
+    if (!(c->flags & TF_FIN_EARLY) || c->rcv_nxt != c->rcv_fin_seq || c->flags & TF_FIN_RCVD)
+        return SEG_GO_ON;
+    c->flags |= TF_FIN_RCVD | TF_ACK_NOW;
+    c->rcv_nxt++;
+    if (seq_lt(c->rcv_adv, c->rcv_nxt))
+        c->rcv_adv = c->rcv_nxt;
+    c->s.pub_flags |= SG_F_RX_FIN;
+    sock_dirty(e, &c->s);
+    switch ((enum tcp_state)c->state) {
+    case TCPS_ESTABLISHED:
+        tcp_state_set(c, TCPS_CLOSE_WAIT);
+        break;
+    case TCPS_FIN_WAIT_1:
+        tcp_state_set(c, TCPS_CLOSING);
+        break;
+    case TCPS_FIN_WAIT_2:
+        tcp_tw_enter(e, c);
+        return SEG_DROP;
+    case TCPS_CLOSED:
+    case TCPS_SYN_SENT:
+    case TCPS_SYN_RCVD:
+    case TCPS_CLOSE_WAIT:
+    case TCPS_CLOSING:
+    case TCPS_LAST_ACK:
+    case TCPS_COUNT:
+        ENG_ASSERT(false);
+    }
+    return SEG_GO_ON;
+}
+
+/* RFC 9293 3.8.6.3, RFC 5681 4.2: at once for every second full segment, else within delack_us. */
+static void schedule_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (c->flags & TF_ACK_PUSHED) {
+        c->flags &= ~TF_ACK_PUSHED;
+        if (s->len > c->rcv_mss)
+            c->rcv_mss = s->len > tcp_adv_mss(e, &c->s.remote) ? tcp_adv_mss(e, &c->s.remote) : s->len;
+        if (c->quick_acks || c->s.opts & SO_F_QUICKACK || c->rcv_nxt - c->rcv_wup > c->rcv_mss) {
+            c->flags |= TF_ACK_NOW;
+        } else if (!c->delack_at_us) {
+            c->delack_at_us = e->now_us + e->cfg.delack_us;
+            tcp_timer_arm(e, c);
+        }
+    }
+    if (c->flags & TF_ACK_NOW)
+        tcp_output_schedule(e, c);
+}
+
+/* RFC 9293 3.10.7.3: SYN_SENT has an order of its own. */
+static void syn_sent_input(struct engine *e, struct tcp_conn *c, struct tcp_seg *s, const struct rx_pkt *rp)
+{
+    bool acks = s->flags & TCP_ACK;
+
+    if (acks && s->ack != c->snd_nxt) { /* SND.UNA < SEG.ACK <= SND.NXT with one SYN in flight */
+        tcp_reply_rst(e, rp, s);
+        return;
+    }
+    if (s->flags & TCP_RST) {
+        if (acks)
+            tcp_conn_end(e, c, ECONNREFUSED);
+        return;
+    }
+    if (!(s->flags & TCP_SYN))
+        return;
+    c->irs = s->seq;
+    c->rcv_nxt = c->rcv_wup = s->seq + 1;
+    c->rcv_adv = c->rcv_nxt;
+    c->peer_mss = s->has_mss ? s->mss : 0;
+    if (!s->has_ts)
+        c->flags &= ~TF_TS;
+    if (!s->sack_perm)
+        c->flags &= ~TF_SACK;
+    if (s->has_wscale)
+        c->snd_wscale = s->wscale;
+    else
+        c->flags &= ~TF_WSCALE;
+    if (s->has_ts) {
+        c->ts_recent = s->tsval;
+        c->ts_recent_us = e->now_us;
+        c->flags |= TF_TS_VALID;
+    }
+    if (!acks) { /* Simultaneous open (RFC 9293 3.5 figure 8). */
+        tcp_state_set(c, TCPS_SYN_RCVD);
+        tcp_ack_now(e, c);
+        tcp_rto_restart(e, c);
+        return;
+    }
+    if (!c->backoff && !c->total_retrans)
+        tcp_rtt_sample(e, c, e->now_us - c->sent_us);
+    c->snd_una = s->ack;
+    c->snd_wnd = c->snd_wnd_max = s->wnd;
+    c->snd_wl1 = s->seq;
+    c->snd_wl2 = s->ack;
+    c->backoff = 0;
+    c->rto_mode = RTO_OFF;
+    c->rto_at_us = 0;
+    tcp_state_set(c, TCPS_ESTABLISHED);
+    tcp_conn_start(e, c, e->now_us);
+    neigh_confirm(e, &c->s.remote, e->now_us);
+    tcp_ack_now(e, c);
+    sock_dirty_bits(e, &c->s, DIRTY_LINE | DIRTY_EVENT | DIRTY_NAME);
+    if (s->len || s->flags & TCP_FIN) { /* Data or FIN on the SYN-ACK is processed as if it came now. */
+        s->flags &= (uint8_t)~TCP_SYN;
+        s->seq++;
+        (void)tcp_window_select(c);
+        if (step1_acceptable(e, c, s) == SEG_GO_ON && step7_text(e, c, s) == SEG_GO_ON &&
+            step8_fin(e, c, s) == SEG_GO_ON)
+            schedule_ack(e, c, s);
+    }
+}
+
+void tcp_conn_input(struct engine *e, struct tcp_conn *c, struct tcp_seg *s, const struct rx_pkt *rp)
+{
+    c->segs_in++;
+    c->rcvd_us = e->now_us;
+    if (c->state == TCPS_SYN_SENT) {
+        syn_sent_input(e, c, s, rp);
+        return;
+    }
+    if (step0_paws(e, c, s) == SEG_DROP || step1_acceptable(e, c, s) == SEG_DROP ||
+        step2_rst(e, c, s) == SEG_DROP || step4_syn(e, c, s) == SEG_DROP)
+        return;
+    update_ts_recent(e, c, s);
+    if (step5_ack(e, c, s) == SEG_DROP || step7_text(e, c, s) == SEG_DROP || step8_fin(e, c, s) == SEG_DROP)
+        return;
+    schedule_ack(e, c, s);
+}
+
+static bool checksum_good(const struct rx_pkt *rp)
+{
+    return csum_fold(csum_add(csum_pseudo4(rp->src.ip, rp->dst.ip, 6, rp->l4_len),
+                              csum_partial(rp->l4, rp->l4_len))) == 0xffff;
+}
+
+static void to_listener_or_rst(struct engine *e, const struct flow_key *k, uint32_t hash, struct tcp_seg *s,
+                               const struct rx_pkt *rp)
+{
+    struct tcp_listener *l = tcp_listener_find(e, &k->local, k->lport);
+
+    if (l) {
+        tcp_listen_input(e, l, k, hash, s, rp);
+        return;
+    }
+    stat_inc(&e->stats, ST_TCP_NO_SOCKET);
+    tcp_reply_rst(e, rp, s);
+}
+
+void tcp_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
+{
+    struct tcp_seg s;
+    struct flow_key k;
+    uint32_t hash, id, iss;
+
+    e->now_us = now_us;
+    stat_inc(&e->stats, ST_TCP_IN_SEGS);
+    if (!tcp_parse(rp->l4, rp->l4_len, &s) || (!rp->csum_ok && !checksum_good(rp)) || !s.sport || !s.dport) {
+        stat_inc(&e->stats, ST_TCP_IN_ERRS);
+        return;
+    }
+    if (rp->broadcast)
+        return; /* RFC 9293 3.10.7.2: never TCP to many. */
+    k = (struct flow_key){.local = rp->dst, .remote = rp->src, .lport = s.dport, .rport = s.sport};
+    hash = flow_hash(&e->flows, &k);
+    id = flow_find(e, &k, hash);
+    switch (SOCK_KIND(id)) {
+    case SK_TCP:
+        tcp_conn_input(e, &e->tcp.conns[SOCK_INDEX(id)], &s, rp);
+        return;
+    case SK_REQ:
+        tcp_req_input(e, &e->tcp.reqs[SOCK_INDEX(id)], &s, rp);
+        return;
+    case SK_TW:
+        if (tcp_tw_input(e, SOCK_INDEX(id), &s, &iss))
+            return;
+        e->tcp.tw_iss = iss;
+        to_listener_or_rst(e, &k, hash, &s, rp);
+        e->tcp.tw_iss = 0;
+        return;
+    case SK_NONE:
+        to_listener_or_rst(e, &k, hash, &s, rp);
+        return;
+    case SK_LISTEN:
+    case SK_UDP:
+        ENG_ASSERT(false);
+    }
+}
+
+/* RFC 1122 4.2.3.9 and RFC 5927: an ICMP error counts only if it quotes a sequence number in flight; a hard
+ * error ends only a connection that is still being opened. */
+void tcp_icmp(struct engine *e, const struct icmp_report *r, uint64_t now_us)
+{
+    struct flow_key k = {.local = r->local, .remote = r->remote, .lport = r->lport, .rport = r->rport};
+    uint32_t id = flow_find(e, &k, flow_hash(&e->flows, &k));
+    struct tcp_conn *c;
+
+    e->now_us = now_us;
+    if (SOCK_KIND(id) != SK_TCP) {
+        stat_inc(&e->stats, ST_ICMP_ERR_UNMATCHED);
+        return;
+    }
+    c = &e->tcp.conns[SOCK_INDEX(id)];
+    if (seq_lt(r->seq, c->snd_una) || seq_ge(r->seq, c->snd_nxt)) {
+        stat_inc(&e->stats, ST_ICMP_ERR_UNMATCHED);
+        return;
+    }
+    if (r->error == EMSGSIZE) {
+        uint32_t mss = r->mtu > 40u + 12 ? r->mtu - 40u - (c->flags & TF_TS ? 12 : 0) : 0;
+
+        /* RFC 1191: a smaller next-hop MTU; RFC 5927 7: no smaller than any link must carry. */
+        if (c->state >= TCPS_ESTABLISHED && mss && mss < c->mss) {
+            c->mss = (uint16_t)(mss < 536 - 12 ? 536 - 12 : mss);
+            tcp_recovery_mtu(e, c);
+        }
+        return;
+    }
+    if (c->state == TCPS_SYN_SENT)
+        tcp_conn_end(e, c, r->error);
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Listeners and half-open connections (RFC 9293 3.10.7.2). A SYN makes a small request record; only the
+ * ACK of the SYN-ACK makes a connection. Both queues are bounded.
+ */
+#include "daemon/engine/engine_int.h"
+
+#include "daemon/engine/seq.h"
+
+#include <errno.h>
+
+#define REQ_RCV_WSCALE   8u
+
+/* Requests one listener may hold, as a multiple of its backlog, and at least this many. */
+#define REQS_PER_BACKLOG 8u
+#define REQS_MIN         256u
+
+static uint32_t bucket_of(uint16_t port)
+{
+    return port % LISTEN_BUCKETS;
+}
+
+static uint32_t listener_index(const struct engine *e, const struct tcp_listener *l)
+{
+    return (uint32_t)(l - e->tcp.listeners);
+}
+
+void tcp_listener_hash(struct engine *e, struct tcp_listener *l)
+{
+    uint32_t *b = &e->tcp.listen_bucket[bucket_of(l->s.lport)];
+
+    l->hash_next = *b;
+    *b = listener_index(e, l);
+}
+
+void tcp_listener_unhash(struct engine *e, struct tcp_listener *l)
+{
+    uint32_t *at = &e->tcp.listen_bucket[bucket_of(l->s.lport)];
+    uint32_t i = listener_index(e, l);
+
+    while (*at != i) {
+        ENG_ASSERT(*at != NIL);
+        at = &e->tcp.listeners[*at].hash_next;
+    }
+    *at = l->hash_next;
+}
+
+/* The listener for an address: an exact match before the wildcard. */
+struct tcp_listener *tcp_listener_find(struct engine *e, const struct ip_addr *local, uint16_t port)
+{
+    struct tcp_listener *any = NULL;
+
+    for (uint32_t i = e->tcp.listen_bucket[bucket_of(port)]; i != NIL; i = e->tcp.listeners[i].hash_next) {
+        struct tcp_listener *l = &e->tcp.listeners[i];
+
+        if (l->s.lport != port || l->s.family != local->family)
+            continue;
+        if (ip_addr_eq(&l->s.local, local))
+            return l;
+        if (ip_addr_any(&l->s.local))
+            any = l;
+    }
+    return any;
+}
+
+void tcp_req_free(struct engine *e, struct tcp_req *r)
+{
+    uint32_t i = (uint32_t)(r - e->tcp.reqs);
+
+    e->tcp.listeners[r->listener].req_count--;
+    wheel_cancel(&e->wheel, node_of_req(&e->cfg, i));
+    r->listener = NIL;
+    r->used = 0;
+    pool_put(&e->tcp.req_pool, i);
+}
+
+static void req_drop(struct engine *e, struct tcp_req *r)
+{
+    flow_del(&e->flows, r->hash, SOCK_ID(SK_REQ, r - e->tcp.reqs));
+    tcp_req_free(e, r);
+}
+
+void tcp_listener_close(struct engine *e, struct tcp_listener *l)
+{
+    uint32_t i = listener_index(e, l);
+
+    tcp_listener_unhash(e, l);
+    for (uint32_t r = 0; r < e->cfg.req_max && l->req_count; r++)
+        if (e->tcp.reqs[r].used && e->tcp.reqs[r].listener == i)
+            req_drop(e, &e->tcp.reqs[r]);
+    while (l->queue_head != NIL) { /* Nobody will accept them (Linux resets them too). */
+        struct tcp_conn *c = tcp_accept_take(e, l);
+
+        if (c->state == TCPS_CLOSED)
+            tcp_conn_free(e, c);
+        else
+            tcp_conn_abort(e, c, 0);
+    }
+    sock_port_release(e, &l->s);
+    sock_unlink(e, &l->s);
+    l->s.kind = SK_NONE;
+    pool_put(&e->tcp.listener_pool, i);
+}
+
+struct tcp_conn *tcp_accept_take(struct engine *e, struct tcp_listener *l)
+{
+    struct tcp_conn *c = &e->tcp.conns[l->queue_head];
+
+    l->queue_head = c->acc_next;
+    if (l->queue_head == NIL)
+        l->queue_tail = NIL;
+    l->queue_len--;
+    c->acc_next = NIL;
+    c->listener = NIL;
+    c->flags &= ~TF_EMBRYO;
+    return c;
+}
+
+static void send_synack(struct engine *e, struct tcp_req *r)
+{
+    const struct tcp_listener *l = &e->tcp.listeners[r->listener];
+    uint32_t ring = 1u << l->inherit.rcv_log2;
+    struct tcp_reply t = {
+        .key = &r->key,
+        .seq = r->iss,
+        .ack = r->irs + 1,
+        .wnd = ring > UINT16_MAX ? UINT16_MAX : (uint16_t)ring,
+        .flags = TCP_SYN | TCP_ACK,
+        .mss = tcp_adv_mss(e, &r->key.remote),
+        .wscale = r->flags & REQ_WSCALE ? (int)REQ_RCV_WSCALE : -1,
+        .sack_perm = r->flags & REQ_SACK,
+        .has_ts = r->flags & REQ_TS,
+        .tsval = tcp_ts_now(e, r->tsoff),
+        .tsecr = r->ts_recent,
+    };
+
+    if (l->inherit.user_mss && l->inherit.user_mss < t.mss)
+        t.mss = l->inherit.user_mss;
+    r->sent_us = e->now_us;
+    (void)tcp_reply_send(e, &t); /* Lost: the timer sends it again. */
+}
+
+static uint32_t req_limit(const struct tcp_listener *l)
+{
+    uint32_t n = l->backlog * REQS_PER_BACKLOG;
+
+    return n > REQS_MIN ? n : REQS_MIN;
+}
+
+static void new_request(struct engine *e, struct tcp_listener *l, const struct flow_key *k, uint32_t hash,
+                        const struct tcp_seg *s)
+{
+    struct tcp_req *r;
+    uint32_t i;
+
+    if (l->req_count >= req_limit(l) || (i = pool_get(&e->tcp.req_pool)) == NIL) {
+        stat_inc(&e->stats, ST_TCP_REQ_QFULL);
+        return;
+    }
+    r = &e->tcp.reqs[i];
+    *r = (struct tcp_req){
+        .key = *k,
+        .hash = hash,
+        .listener = listener_index(e, l),
+        .used = 1,
+        .irs = s->seq,
+        .iss = e->tcp.tw_iss ? e->tcp.tw_iss : tcp_isn(e, k, e->now_us),
+        .tsoff = tcp_ts_offset(e, k),
+        .ts_recent = s->has_ts ? s->tsval : 0,
+        .peer_mss = s->has_mss ? s->mss : 0,
+        .wnd = s->wnd,
+        .peer_wscale = s->has_wscale ? s->wscale : 0,
+        .flags = (uint8_t)((s->has_ts ? REQ_TS : 0) | (s->has_wscale ? REQ_WSCALE : 0) |
+                           (s->sack_perm ? REQ_SACK : 0)),
+    };
+    l->req_count++;
+    flow_add(&e->flows, hash, SOCK_ID(SK_REQ, i));
+    send_synack(e, r);
+    r->resend_us = e->now_us + e->cfg.rto_initial_us;
+    wheel_arm(&e->wheel, node_of_req(&e->cfg, i), r->resend_us);
+}
+
+void tcp_listen_input(struct engine *e, struct tcp_listener *l, const struct flow_key *k, uint32_t hash,
+                      const struct tcp_seg *s, const struct rx_pkt *rp)
+{
+    if (s->flags & TCP_RST)
+        return;
+    if (s->flags & TCP_ACK) {
+        tcp_reply_rst(e, rp, s);
+        return;
+    }
+    /* SYN with FIN is no request of any honest host (RFC 9293 leaves it open; Linux drops it too). */
+    if (!(s->flags & TCP_SYN) || s->flags & TCP_FIN)
+        return;
+    if (l->queue_len >= l->backlog) {
+        stat_inc(&e->stats, ST_TCP_LISTEN_OVERFLOWS);
+        if (l->overflow == SG_OVERFLOW_RESET)
+            tcp_reply_rst(e, rp, s);
+        return;
+    }
+    new_request(e, l, k, hash, s);
+}
+
+/* The third segment of the handshake arrived: make the connection. NULL: no record, or no room to wait. */
+static struct tcp_conn *promote(struct engine *e, struct tcp_req *r)
+{
+    uint32_t li = r->listener;
+    struct tcp_listener *l = &e->tcp.listeners[li];
+    struct tcp_conn *c = tcp_conn_new(e);
+    uint32_t ri = (uint32_t)(r - e->tcp.reqs);
+    uint32_t ci;
+
+    if (!c)
+        return NULL;
+    ci = tcp_conn_index(e, c);
+    c->s.local = r->key.local;
+    c->s.remote = r->key.remote;
+    c->s.lport = r->key.lport;
+    c->s.rport = r->key.rport;
+    c->o = l->inherit;
+    c->s.opts = l->s.opts;
+    c->s.rx.want_log2 = c->o.rcv_log2;
+    c->s.tx.want_log2 = c->o.snd_log2;
+    c->s.pub_flags = SG_F_BOUND;
+    c->iss = r->iss;
+    c->snd_una = r->iss;
+    c->snd_nxt = r->iss + 1;
+    c->irs = r->irs;
+    c->rcv_nxt = c->rcv_wup = r->irs + 1;
+    c->rcv_adv = c->rcv_nxt + ((1u << c->o.rcv_log2) > UINT16_MAX ? UINT16_MAX : 1u << c->o.rcv_log2);
+    c->tsoff = r->tsoff;
+    c->ts_recent = r->ts_recent;
+    c->ts_recent_us = r->sent_us;
+    c->peer_mss = r->peer_mss;
+    c->snd_wscale = r->peer_wscale;
+    c->rcv_wscale = REQ_RCV_WSCALE;
+    c->flags = (r->flags & REQ_TS ? TF_TS | TF_TS_VALID : 0) | (r->flags & REQ_WSCALE ? TF_WSCALE : 0) |
+               (r->flags & REQ_SACK ? TF_SACK : 0) | TF_EMBRYO | TF_HASHED;
+    c->hash = r->hash;
+    c->listener = li;
+    tcp_state_set(c, TCPS_SYN_RCVD);
+    flow_replace(&e->flows, r->hash, SOCK_ID(SK_REQ, ri), SOCK_ID(SK_TCP, ci));
+    sock_link(e, &c->s, l->s.heap_sid);
+    sock_session(e, l->s.heap_sid)->orphan_count++;
+    port_count(e, &c->s);
+    if (!r->retries)
+        tcp_rtt_sample(e, c, e->now_us - r->sent_us);
+    tcp_req_free(e, r);
+    if (l->queue_tail != NIL)
+        e->tcp.conns[l->queue_tail].acc_next = ci;
+    else
+        l->queue_head = ci;
+    l->queue_tail = ci;
+    l->queue_len++;
+    stat_inc(&e->stats, ST_TCP_PASSIVE_OPENS);
+    neigh_confirm(e, &c->s.remote, e->now_us);
+    sock_dirty(e, &l->s);
+    return c;
+}
+
+/* RFC 9293 3.10.7.4 for SYN-RECEIVED that came through LISTEN. */
+void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const struct rx_pkt *rp)
+{
+    struct tcp_listener *l = &e->tcp.listeners[r->listener];
+    uint32_t wnd = 1u << l->inherit.rcv_log2 > UINT16_MAX ? UINT16_MAX : 1u << l->inherit.rcv_log2;
+    struct tcp_conn *c;
+
+    if ((s->flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_SYN && s->seq == r->irs) {
+        send_synack(e, r); /* Their SYN again: our SYN-ACK again. */
+        return;
+    }
+    if (r->flags & REQ_TS && s->has_ts && !(s->flags & TCP_RST) && (int32_t)(s->tsval - r->ts_recent) < 0) {
+        stat_inc(&e->stats, ST_TCP_PAWS_ESTAB);
+        return;
+    }
+    if (seq_lt(s->seq, r->irs + 1) || seq_gt(s->seq, r->irs + 1 + wnd)) {
+        if (!(s->flags & TCP_RST))
+            send_synack(e, r);
+        return;
+    }
+    if (s->flags & TCP_RST) {
+        if (s->seq == r->irs + 1) {
+            stat_inc(&e->stats, ST_TCP_ATTEMPT_FAILS);
+            req_drop(e, r);
+        }
+        return;
+    }
+    if (s->flags & TCP_SYN || !(s->flags & TCP_ACK))
+        return;
+    if (s->ack != r->iss + 1) {
+        tcp_reply_rst(e, rp, s);
+        return;
+    }
+    if (l->queue_len >= l->backlog) {
+        stat_inc(&e->stats, ST_TCP_LISTEN_OVERFLOWS);
+        if (l->overflow == SG_OVERFLOW_RESET) {
+            tcp_reply_rst(e, rp, s);
+            req_drop(e, r);
+        } else {
+            r->flags |= REQ_ACKED; /* The peer believes it is open; its next segment tries again. */
+        }
+        return;
+    }
+    c = promote(e, r);
+    if (c)
+        tcp_conn_input(e, c, s, rp);
+}
+
+void tcp_req_timer(struct engine *e, uint32_t i)
+{
+    struct tcp_req *r = &e->tcp.reqs[i];
+
+    if (!r->used)
+        return;
+    if (e->now_us < r->resend_us) {
+        wheel_arm(&e->wheel, node_of_req(&e->cfg, i), r->resend_us);
+        return;
+    }
+    if (r->retries >= e->cfg.synack_retries) {
+        stat_inc(&e->stats, ST_TCP_ATTEMPT_FAILS);
+        req_drop(e, r);
+        return;
+    }
+    r->retries++;
+    stat_inc(&e->stats, ST_TCP_TIMEOUTS);
+    send_synack(e, r);
+    r->resend_us = e->now_us + ((uint64_t)e->cfg.rto_initial_us << r->retries);
+    wheel_arm(&e->wheel, node_of_req(&e->cfg, i), r->resend_us);
+}

@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What to send next, and building it (RFC 9293 3.8.6, RFC 1122 4.2.3.4).
+ */
+#include "daemon/engine/engine_int.h"
+
+#include "daemon/engine/seq.h"
+
+/* Bytes one connection may send before the next one has its turn. */
+#define TX_SHARE_BYTES  (256u * 1024u)
+/* Frames that connections leave free for stateless answers. */
+#define TX_RESERVE      8u
+/* Largest TCP payload of a frame: 65,535 bytes of IP packet less headers with all options. */
+#define GSO_PAYLOAD_MAX (65535u - 20u - 60u)
+
+void tcp_output_schedule(struct engine *e, struct tcp_conn *c)
+{
+    uint32_t i = tcp_conn_index(e, c);
+
+    if (c->flags & TF_TX_LIST || c->state == TCPS_CLOSED)
+        return;
+    c->flags |= TF_TX_LIST;
+    c->tx_next = NIL;
+    c->tx_prev = e->tcp.tx_tail;
+    if (e->tcp.tx_tail != NIL)
+        e->tcp.conns[e->tcp.tx_tail].tx_next = i;
+    else
+        e->tcp.tx_head = i;
+    e->tcp.tx_tail = i;
+}
+
+void tcp_ack_now(struct engine *e, struct tcp_conn *c)
+{
+    c->flags |= TF_ACK_NOW;
+    tcp_output_schedule(e, c);
+}
+
+/* ---- The window we advertise -------------------------------------------------------------------- */
+
+static uint64_t rx_ring_bytes(const struct tcp_conn *c)
+{
+    return UINT64_C(1) << (c->s.rx.region ? c->s.rx.log2 : c->s.rx.want_log2);
+}
+
+/* Bytes past rcv_nxt that fit the receive ring now. */
+static uint32_t rx_room(const struct tcp_conn *c)
+{
+    if (c->flags & (TF_ORPHAN | TF_RX_SHUT))
+        return (uint32_t)rx_ring_bytes(c);
+    return (uint32_t)(rx_ring_bytes(c) - (c->s.rx.tail - c->s.rx.head));
+}
+
+/* RFC 9293 3.8.6.2.2: an update must open the window by this much to be worth advertising. */
+static uint32_t update_min(const struct tcp_conn *c)
+{
+    uint32_t half = (uint32_t)(rx_ring_bytes(c) / 2);
+    uint32_t mss2 = 2u * c->rcv_mss;
+
+    return mss2 && mss2 < half ? mss2 : half;
+}
+
+uint32_t tcp_window_select(struct tcp_conn *c)
+{
+    uint32_t offered = seq_gt(c->rcv_adv, c->rcv_nxt) ? c->rcv_adv - c->rcv_nxt : 0;
+    uint32_t room = rx_room(c);
+    uint32_t scale = c->flags & TF_WSCALE ? c->rcv_wscale : 0;
+    uint32_t max = (uint32_t)UINT16_MAX << scale;
+    uint32_t wnd = offered;
+
+    /* The right edge never moves back, and it moves on only by a worthwhile step (RFC 9293 3.8.6.2.2). */
+    if (room > offered && (room - offered >= update_min(c) || offered >= room / 2))
+        wnd = room;
+    if (wnd > max)
+        wnd = max;
+    wnd = wnd >> scale << scale;
+    if (wnd < offered && offered <= max)
+        wnd = (offered + (1u << scale) - 1) >> scale << scale;
+    if (wnd > max)
+        wnd = max;
+    if (seq_gt(c->rcv_nxt + wnd, c->rcv_adv))
+        c->rcv_adv = c->rcv_nxt + wnd;
+    return wnd >> scale;
+}
+
+/* How far the application must have read for an update to be worth a segment of its own. */
+static uint32_t notify_step(const struct tcp_conn *c)
+{
+    uint32_t quarter = (uint32_t)(rx_ring_bytes(c) / 4);
+    uint32_t min = update_min(c);
+
+    return quarter > min ? quarter : min;
+}
+
+uint64_t tcp_rx_notify(const struct tcp_conn *c)
+{
+    uint64_t edge = c->s.rx.tail + (c->rcv_adv - c->rcv_nxt); /* stream offset of the advertised edge */
+    uint64_t at = edge + notify_step(c);
+    uint64_t size = rx_ring_bytes(c);
+
+    if (c->state < TCPS_ESTABLISHED || c->flags & TF_FIN_RCVD || at < size)
+        return UINT64_MAX;
+    return at - size;
+}
+
+void tcp_window_check(struct engine *e, struct tcp_conn *c)
+{
+    uint64_t notify = tcp_rx_notify(c);
+
+    if (notify == UINT64_MAX || c->s.rx.head < notify || c->flags & TF_ORPHAN)
+        return;
+    /* Data that arrived and was not acknowledged yet carries the update soon enough, unless the window is
+     * about to close. */
+    if (rx_room(c) > c->rcv_adv - c->rcv_nxt)
+        tcp_ack_now(e, c);
+}
+
+/* ---- Building ------------------------------------------------------------------------------------- */
+
+struct out_seg {
+    uint32_t seq;
+    uint32_t len; /* payload */
+    uint8_t flags;
+};
+
+static uint32_t put_ts(const struct engine *e, const struct tcp_conn *c, uint8_t *o)
+{
+    o[0] = o[1] = TCP_OPT_NOP;
+    o[2] = TCP_OPT_TS;
+    o[3] = 10;
+    put_be32(o + 4, tcp_ts_now(e, c->tsoff));
+    put_be32(o + 8, c->ts_recent);
+    return 12;
+}
+
+static uint32_t put_sack(const struct engine *e, struct tcp_conn *c, uint8_t *o, uint32_t room)
+{
+    struct tcp_sack_block b[TCP_SACK_MAX];
+    unsigned max = room < 12 ? 0 : (room - 4) / 8;
+    unsigned n;
+
+    if (!(c->flags & TF_SACK) || (c->ooo_head == NIL && !(c->flags & TF_DSACK)) || !max)
+        return 0;
+    n = tcp_reass_sacks(e, c, b, max < TCP_SACK_MAX ? max : TCP_SACK_MAX);
+    c->flags &= ~TF_DSACK;
+    if (!n)
+        return 0;
+    o[0] = o[1] = TCP_OPT_NOP;
+    o[2] = TCP_OPT_SACK;
+    o[3] = (uint8_t)(2 + 8 * n);
+    for (unsigned i = 0; i < n; i++) {
+        put_be32(o + 4 + 8 * i, b[i].start);
+        put_be32(o + 8 + 8 * i, b[i].end);
+    }
+    return 4 + 8 * n;
+}
+
+/* Payload: copied when it fits the frame's own memory, else gathered from the send ring. */
+static void put_payload(struct engine *e, struct tcp_conn *c, struct pktbuf *p, uint32_t hdr, uint32_t seq,
+                        uint32_t len)
+{
+    const struct stream *tx = &c->s.tx;
+    const uint8_t *region = session_region(sock_session(e, c->s.heap_sid), tx->region);
+    uint64_t pos = tx->head + (seq - c->snd_una) - tx->base;
+    uint64_t size = UINT64_C(1) << tx->log2;
+    uint64_t at = pos & (size - 1);
+    uint32_t first = len < size - at ? len : (uint32_t)(size - at);
+
+    if (hdr + len <= PKT_LINEAR_MAX - PKT_HEADROOM) {
+        sg_bytes_get(region, tx->log2, pos, p->data + hdr, len);
+        p->len = p->total = hdr + len;
+        return;
+    }
+    p->len = hdr;
+    p->total = hdr + len;
+    p->frag[0] = (struct pkt_frag){region + at, first};
+    p->frag_count = 1;
+    if (len > first)
+        p->frag[p->frag_count++] = (struct pkt_frag){region, len - first};
+}
+
+static void ack_sent(struct engine *e, struct tcp_conn *c)
+{
+    c->delack_at_us = 0;
+    c->delack_segs = 0;
+    c->rcv_wup = c->rcv_nxt;
+    c->flags &= ~TF_ACK_NOW;
+    if (c->quick_acks)
+        c->quick_acks--;
+    sock_dirty_bits(e, &c->s, c->s.rx.region ? DIRTY_LINE : 0);
+}
+
+/* Send one segment. False: no free frame; nothing has changed then. */
+static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
+{
+    struct pktbuf *p = pktq_get(&e->txq);
+    uint32_t hdr = TCP_HDR_BYTES;
+    uint32_t opt_room;
+    uint8_t *h;
+
+    if (!p)
+        return false;
+    h = p->data;
+    if (c->flags & TF_TS)
+        hdr += put_ts(e, c, h + hdr);
+    /* SACK blocks ride on data only where the segment stays within the MSS. */
+    opt_room = TCP_HDR_BYTES + TCP_OPT_BYTES_MAX - hdr;
+    if (o->len && o->len <= c->mss && (uint32_t)c->mss - o->len < opt_room)
+        opt_room = c->mss - o->len;
+    if (o->len <= c->mss)
+        hdr += put_sack(e, c, h + hdr, opt_room);
+    put_be16(h, c->s.lport);
+    put_be16(h + 2, c->s.rport);
+    put_be32(h + 4, o->seq);
+    put_be32(h + 8, c->rcv_nxt);
+    h[12] = (uint8_t)(hdr / 4 << 4);
+    h[13] = o->flags;
+    put_be16(h + 14, (uint16_t)tcp_window_select(c));
+    put_be32(h + 16, 0);
+    if (o->len)
+        put_payload(e, c, p, hdr, o->seq, o->len);
+    else
+        p->len = p->total = hdr;
+    if (o->len > c->mss) {
+        p->gso_type = PKT_GSO_TCP4;
+        p->gso_size = c->mss;
+    }
+    c->segs_out++;
+    stat_inc(&e->stats, ST_TCP_OUT_SEGS);
+    ack_sent(e, c);
+    net_checksum4(e, p, &c->s.local, &c->s.remote, 6, 16, false);
+    /* A frame that gets no further is a lost segment: the retransmission timer deals with it. */
+    (void)net_output4(e, p, &c->s.local, &c->s.remote, 6, 0, e->cfg.ttl, true, e->now_us);
+    return true;
+}
+
+void tcp_send_syn(struct engine *e, struct tcp_conn *c)
+{
+    struct flow_key k = {
+        .local = c->s.local, .remote = c->s.remote, .lport = c->s.lport, .rport = c->s.rport};
+    uint32_t ring = (uint32_t)rx_ring_bytes(c);
+    uint16_t wnd = ring > UINT16_MAX ? UINT16_MAX : (uint16_t)ring;
+    struct tcp_reply r = {
+        .key = &k,
+        .seq = c->iss,
+        .wnd = wnd,
+        .flags = TCP_SYN,
+        .mss = tcp_adv_mss(e, &c->s.remote),
+        .wscale = c->flags & TF_WSCALE ? c->rcv_wscale : -1,
+        .sack_perm = c->flags & TF_SACK,
+        .has_ts = c->flags & TF_TS,
+        .tsval = tcp_ts_now(e, c->tsoff),
+        .tsecr = c->ts_recent,
+    };
+
+    if (c->o.user_mss && c->o.user_mss < r.mss)
+        r.mss = c->o.user_mss;
+    if (c->state == TCPS_SYN_RCVD) {
+        r.flags |= TCP_ACK;
+        r.ack = c->rcv_nxt;
+        c->rcv_adv = c->rcv_nxt + wnd;
+    }
+    c->segs_out++;
+    c->sent_us = e->now_us;
+    (void)tcp_reply_send(e, &r);
+}
+
+void tcp_send_rst(struct engine *e, struct tcp_conn *c)
+{
+    struct flow_key k = {
+        .local = c->s.local, .remote = c->s.remote, .lport = c->s.lport, .rport = c->s.rport};
+    struct tcp_reply r = {
+        .key = &k,
+        .seq = c->snd_nxt,
+        .ack = c->rcv_nxt,
+        .flags = TCP_RST | TCP_ACK,
+        .wscale = -1,
+    };
+
+    (void)tcp_reply_send(e, &r);
+}
+
+/* An old sequence number makes any TCP answer with an ACK (RFC 9293 3.8.4, RFC 1122 4.2.3.6). */
+void tcp_send_probe(struct engine *e, struct tcp_conn *c)
+{
+    struct out_seg o = {.seq = c->snd_una - 1, .flags = TCP_ACK};
+
+    (void)emit(e, c, &o); /* No frame: the timer comes again. */
+}
+
+/* ---- Deciding ------------------------------------------------------------------------------------- */
+
+static uint32_t gso_bytes_max(const struct engine *e, const struct tcp_conn *c)
+{
+    uint32_t max = GSO_PAYLOAD_MAX;
+
+    if (!(e->cfg.offloads & ENGINE_TX_TSO4))
+        return c->mss;
+    if (e->cfg.tx_frame_max < max + 20 + 60 + 14)
+        max = e->cfg.tx_frame_max > c->mss + 94u ? e->cfg.tx_frame_max - 94 : c->mss;
+    max -= max % c->mss;
+    return max > c->mss ? max : c->mss;
+}
+
+/* Bytes queued and never sent. */
+static uint64_t unsent(const struct tcp_conn *c)
+{
+    uint32_t flight = tcp_flight(c) - !!(c->flags & TF_FIN_SENT);
+
+    return c->s.tx.tail - c->s.tx.head - flight;
+}
+
+static uint32_t usable_window(const struct tcp_conn *c)
+{
+    uint32_t edge = c->snd_una + c->snd_wnd;
+
+    return seq_gt(edge, c->snd_nxt) ? edge - c->snd_nxt : 0;
+}
+
+static uint32_t cwnd_room(const struct tcp_conn *c)
+{
+    uint32_t pipe = tcp_pipe(c);
+
+    return c->cwnd > pipe ? c->cwnd - pipe : 0;
+}
+
+/* May a segment below the MSS go out? Nagle as Minshall has it, and SWS avoidance (RFC 9293 3.8.6.2.1). */
+static bool small_ok(const struct tcp_conn *c, uint32_t len, uint64_t avail)
+{
+    if (c->flags & TF_OVERRIDE || (len == avail && c->flags & TF_FIN_QUEUED))
+        return true;
+    if (c->snd_wnd_max && len >= c->snd_wnd_max / 2 && len < avail)
+        return true;
+    if (len < avail)
+        return false;
+    if (c->s.opts & SO_F_CORK)
+        return false;
+    if (c->s.opts & SO_F_NODELAY)
+        return true;
+    return seq_le(c->snd_sml, c->snd_una);
+}
+
+/* Length of the next new segment, 0: nothing may go; *fin: with FIN. */
+static uint32_t next_len(struct engine *e, struct tcp_conn *c, bool *fin)
+{
+    uint64_t avail = unsent(c);
+    uint32_t wnd = usable_window(c);
+    uint32_t room = cwnd_room(c);
+    uint32_t max = gso_bytes_max(e, c);
+    uint32_t len = avail < max ? (uint32_t)avail : max;
+
+    *fin = false;
+    if (len > room) {
+        len = room;
+        c->flags |= TF_CWND_FULL;
+    }
+    if (len > wnd)
+        len = wnd;
+    if (len >= c->mss) {
+        uint32_t rest = len % c->mss;
+
+        /* Whole segments first; the small rest is judged alone the next time round. */
+        len -= rest;
+    } else if (len && !small_ok(c, len, avail)) {
+        len = 0;
+    }
+    if ((c->flags & TF_FIN_QUEUED) && len == avail && len < wnd && (len || avail == 0))
+        *fin = true;
+    return len;
+}
+
+static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fin)
+{
+    struct out_seg o = {.seq = c->snd_nxt, .len = len, .flags = TCP_ACK};
+    uint32_t end = o.seq + len + fin;
+    bool idle = tcp_flight(c) == 0;
+
+    if (len && len == unsent(c))
+        o.flags |= TCP_PSH;
+    if (fin)
+        o.flags |= TCP_FIN;
+    if (!tcp_seg_push(e, c, o.seq, end,
+                      (uint16_t)((fin ? TXS_FIN : 0) | (o.flags & TCP_PSH ? TXS_PSH : 0)))) {
+        stat_inc(&e->stats, ST_TCP_TXSEG_EMPTY);
+        return false;
+    }
+    c->snd_nxt = end;
+    c->flags &= ~TF_OVERRIDE;
+    if (fin)
+        c->flags |= TF_FIN_SENT;
+    if (!emit(e, c, &o))
+        ENG_ASSERT(false); /* The caller made sure of a frame. */
+    if (len && len < c->mss)
+        c->snd_sml = end;
+    if (idle)
+        c->first_unacked_us = e->now_us;
+    c->sent_us = e->now_us;
+    if (c->ca_state != CA_OPEN)
+        c->prr_out += end - o.seq;
+    if (idle || c->rto_mode == RTO_OFF || c->rto_mode == RTO_PERSIST)
+        tcp_rto_restart(e, c);
+    return true;
+}
+
+/* Send the segment again, as much of it as `limit` allows (at least one MSS). */
+static bool resend(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t limit)
+{
+    struct tx_seg *t = &e->tcp.segs[seg];
+    struct out_seg o = {.seq = t->start, .flags = TCP_ACK};
+    uint32_t max = gso_bytes_max(e, c);
+    uint32_t len = t->end - t->start;
+
+    if (max > limit)
+        max = limit > c->mss ? limit - limit % c->mss : c->mss;
+    if (len > max + !!(t->flags & TXS_FIN)) {
+        if (!tcp_seg_split(e, c, seg, t->start + max)) {
+            /* Without a record for the rest the whole goes out again, if the device takes it. */
+            if (len > gso_bytes_max(e, c) + !!(t->flags & TXS_FIN))
+                return false;
+        }
+        len = t->end - t->start;
+    }
+    o.len = len - !!(t->flags & TXS_FIN);
+    if (t->flags & TXS_FIN)
+        o.flags |= TCP_FIN;
+    if (t->flags & TXS_PSH)
+        o.flags |= TCP_PSH;
+    if (!emit(e, c, &o))
+        return false;
+    tcp_seg_resent(e, c, seg);
+    c->prr_out += len;
+    if (c->rto_mode == RTO_OFF)
+        tcp_rto_restart(e, c);
+    return true;
+}
+
+/* RFC 8985 7.3: new data if the window allows, else the last segment again. */
+static bool send_loss_probe(struct engine *e, struct tcp_conn *c)
+{
+    uint64_t avail = unsent(c);
+    uint32_t wnd = usable_window(c);
+
+    c->flags &= ~TF_TLP;
+    if (c->seg_tail == NIL || c->ca_state != CA_OPEN)
+        return true;
+    if (avail && wnd) {
+        uint32_t len = avail < c->mss ? (uint32_t)avail : c->mss;
+
+        if (!send_new(e, c, len < wnd ? len : wnd, false))
+            return true;
+    } else {
+        uint32_t seg = c->seg_tail;
+        uint32_t len = e->tcp.segs[seg].end - e->tcp.segs[seg].start;
+
+        if (e->tcp.segs[seg].flags & TXS_SACKED)
+            return true;
+        if (len > c->mss && tcp_seg_split(e, c, seg, e->tcp.segs[seg].end - c->mss))
+            seg = c->seg_tail;
+        if (!resend(e, c, seg, c->mss))
+            return true;
+    }
+    c->tlp_end = c->snd_nxt;
+    tcp_rto_restart(e, c);
+    return true;
+}
+
+/* Blocked by the peer's window with nothing in flight: probe it (RFC 9293 3.8.6.1). */
+static void check_persist(struct engine *e, struct tcp_conn *c)
+{
+    bool waiting = unsent(c) || (c->flags & (TF_FIN_QUEUED | TF_FIN_SENT)) == TF_FIN_QUEUED;
+
+    if (!waiting || tcp_flight(c) || c->rto_mode != RTO_OFF || c->s.opts & SO_F_CORK)
+        return;
+    c->rto_mode = RTO_PERSIST;
+    c->rto_at_us = e->now_us + tcp_rto_now(e, c);
+    tcp_timer_arm(e, c);
+}
+
+/* RFC 5681 4.1: after an idle time the window of old is no evidence; start again from the initial one. */
+static void restart_after_idle(struct engine *e, struct tcp_conn *c)
+{
+    uint32_t iw = 10u * c->mss;
+
+    if (c->sent_us && tcp_flight(c) == 0 && e->now_us - c->sent_us > c->rto_us && c->cwnd > iw)
+        c->cwnd = iw;
+}
+
+bool tcp_output(struct engine *e, struct tcp_conn *c)
+{
+    uint32_t sent = 0;
+    bool fin;
+
+    if (c->state == TCPS_CLOSED)
+        return true;
+    if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RCVD) {
+        if ((c->flags & TF_ACK_NOW) && c->state == TCPS_SYN_RCVD) {
+            c->flags &= ~TF_ACK_NOW;
+            tcp_send_syn(e, c);
+        }
+        return true;
+    }
+    restart_after_idle(e, c);
+    if (c->flags & TF_TLP && pktq_room(&e->txq) > TX_RESERVE)
+        (void)send_loss_probe(e, c);
+    for (;;) {
+        uint32_t seg = c->lost_bytes ? tcp_seg_next_lost(e, c) : NIL;
+        uint32_t room = cwnd_room(c);
+        uint32_t len;
+
+        if (pktq_room(&e->txq) <= TX_RESERVE || sent >= TX_SHARE_BYTES)
+            return false;
+        if (seg != NIL) {
+            if (room < c->mss && tcp_pipe(c) > 0)
+                break;
+            len = e->tcp.segs[seg].end - e->tcp.segs[seg].start;
+            if (!resend(e, c, seg, room))
+                return false;
+            sent += len;
+            continue;
+        }
+        if (c->flags & TF_FIN_SENT)
+            break;
+        len = next_len(e, c, &fin);
+        if (!len && !fin)
+            break;
+        if (!send_new(e, c, len, fin))
+            break;
+        sent += len + fin;
+    }
+    if (c->flags & TF_ACK_NOW) {
+        struct out_seg o = {.seq = c->snd_nxt, .flags = TCP_ACK};
+
+        if (pktq_room(&e->txq) <= TX_RESERVE)
+            return false;
+        stat_inc(&e->stats, ST_TCP_PURE_ACKS);
+        (void)emit(e, c, &o);
+    }
+    check_persist(e, c);
+    return true;
+}
+
+void tcp_output_run(struct engine *e)
+{
+    /* Each connection on the list now has one turn; those with more to send go to the end. */
+    uint32_t last = e->tcp.tx_tail;
+
+    while (e->tcp.tx_head != NIL) {
+        uint32_t i = e->tcp.tx_head;
+        struct tcp_conn *c = &e->tcp.conns[i];
+        bool done;
+
+        if (pktq_room(&e->txq) <= TX_RESERVE)
+            return;
+        e->tcp.tx_head = c->tx_next;
+        if (c->tx_next != NIL)
+            e->tcp.conns[c->tx_next].tx_prev = NIL;
+        else
+            e->tcp.tx_tail = NIL;
+        c->tx_next = c->tx_prev = NIL;
+        c->flags &= ~TF_TX_LIST;
+        done = tcp_output(e, c);
+        if (!done)
+            tcp_output_schedule(e, c);
+        if (i == last)
+            return;
+    }
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What each timer of a connection does. Deadlines lie in the record; the wheel only says when to look.
+ */
+#include "daemon/engine/engine_int.h"
+
+#include "daemon/engine/seq.h"
+
+#include <errno.h>
+
+#define RTT_SHIFT_MAX 12u /* time-outs are doubled at most this often; rto_max_us ends it sooner */
+/* RFC 8985 7.2: worst delayed ACK that a lone segment may meet. */
+#define TLP_DELACK_US 200000u
+#define TLP_MIN_US    2000u
+
+void tcp_timer_arm(struct engine *e, struct tcp_conn *c)
+{
+    uint64_t at = UINT64_MAX;
+
+    if (c->rto_at_us && c->rto_at_us < at)
+        at = c->rto_at_us;
+    if (c->delack_at_us && c->delack_at_us < at)
+        at = c->delack_at_us;
+    if (c->keep_at_us && c->keep_at_us < at)
+        at = c->keep_at_us;
+    if (at != UINT64_MAX)
+        wheel_arm(&e->wheel, node_of_conn(&e->cfg, tcp_conn_index(e, c)), at);
+}
+
+/* RFC 6298 2.2 and 2.3, in the scaled integers of Jacobson's appendix. */
+void tcp_rtt_sample(struct engine *e, struct tcp_conn *c, uint64_t rtt_us)
+{
+    uint32_t rtt = rtt_us > e->cfg.rto_max_us ? e->cfg.rto_max_us : (uint32_t)rtt_us;
+    uint64_t rto, var;
+
+    if (rtt < 1)
+        rtt = 1;
+    if (rtt < c->min_rtt_us)
+        c->min_rtt_us = rtt;
+    if (!c->srtt8_us) {
+        c->srtt8_us = rtt * 8;
+        c->rttvar4_us = rtt * 2;
+    } else {
+        uint32_t srtt = c->srtt8_us / 8;
+        uint32_t dev = rtt > srtt ? rtt - srtt : srtt - rtt;
+
+        c->rttvar4_us = c->rttvar4_us - c->rttvar4_us / 4 + dev;
+        c->srtt8_us = c->srtt8_us - c->srtt8_us / 8 + rtt;
+    }
+    /* The floor is put under the variance, as Linux does, so that RTO stays above SRTT by that much. */
+    var = c->rttvar4_us > e->cfg.rto_min_us ? c->rttvar4_us : e->cfg.rto_min_us;
+    rto = c->srtt8_us / 8 + var;
+    c->rto_us = rto > e->cfg.rto_max_us ? e->cfg.rto_max_us : (uint32_t)rto;
+}
+
+uint32_t tcp_rto_now(const struct engine *e, const struct tcp_conn *c)
+{
+    unsigned shift = c->backoff < RTT_SHIFT_MAX ? c->backoff : RTT_SHIFT_MAX;
+    uint64_t rto = (uint64_t)c->rto_us << shift;
+
+    return rto > e->cfg.rto_max_us ? e->cfg.rto_max_us : (uint32_t)rto;
+}
+
+/* RFC 8985 7.2: may a tail loss probe take the place of the time-out, and when? 0: no. */
+static uint32_t probe_timeout(const struct engine *e, const struct tcp_conn *c)
+{
+    uint32_t srtt = c->srtt8_us / 8;
+    uint32_t pto = 2 * srtt;
+
+    if (!(c->flags & TF_SACK) || c->state < TCPS_ESTABLISHED || c->ca_state != CA_OPEN || c->tlp_end ||
+        !srtt || c->backoff || c->sacked_bytes || !c->snd_wnd)
+        return 0;
+    if (tcp_flight(c) <= c->mss)
+        pto += TLP_DELACK_US;
+    if (pto < TLP_MIN_US)
+        pto = TLP_MIN_US;
+    return pto < tcp_rto_now(e, c) ? pto : 0;
+}
+
+void tcp_rto_restart(struct engine *e, struct tcp_conn *c)
+{
+    uint32_t pto;
+
+    if (!tcp_flight(c)) {
+        if (c->rto_mode != RTO_PERSIST) {
+            c->rto_mode = RTO_OFF;
+            c->rto_at_us = 0;
+        }
+        return;
+    }
+    pto = probe_timeout(e, c);
+    c->rto_mode = pto ? RTO_TLP : RTO_REXMIT;
+    c->rto_at_us = e->now_us + (pto ? pto : tcp_rto_now(e, c));
+    tcp_timer_arm(e, c);
+}
+
+void tcp_keepalive_restart(struct engine *e, struct tcp_conn *c)
+{
+    uint32_t idle = c->o.keep_idle_s ? c->o.keep_idle_s : e->cfg.keepalive_idle_s;
+
+    if (c->flags & TF_ORPHAN)
+        return;
+    c->keep_at_us = 0;
+    if (!(c->s.opts & SO_F_KEEPALIVE) || c->state < TCPS_ESTABLISHED)
+        return;
+    c->probes = 0;
+    c->keep_at_us = e->now_us + (uint64_t)idle * 1000000;
+    tcp_timer_arm(e, c);
+}
+
+/* RFC 1122 4.2.3.6. False: the connection is gone. */
+static bool keepalive_due(struct engine *e, struct tcp_conn *c)
+{
+    uint64_t idle_us = (uint64_t)(c->o.keep_idle_s ? c->o.keep_idle_s : e->cfg.keepalive_idle_s) * 1000000;
+    uint64_t intvl_us =
+        (uint64_t)(c->o.keep_intvl_s ? c->o.keep_intvl_s : e->cfg.keepalive_intvl_s) * 1000000;
+    unsigned count = c->o.keep_count ? c->o.keep_count : e->cfg.keepalive_probes;
+
+    if (e->now_us - c->rcvd_us < idle_us) {
+        c->probes = 0;
+        c->keep_at_us = c->rcvd_us + idle_us;
+        return true;
+    }
+    if (tcp_flight(c)) { /* The retransmission timer speaks for it. */
+        c->keep_at_us = e->now_us + idle_us;
+        return true;
+    }
+    if (c->probes >= count) {
+        stat_inc(&e->stats, ST_TCP_ABORT_ON_TIMEOUT);
+        tcp_conn_abort(e, c, ETIMEDOUT);
+        return false;
+    }
+    c->probes++;
+    stat_inc(&e->stats, ST_TCP_KEEPALIVES);
+    tcp_send_probe(e, c);
+    c->keep_at_us = e->now_us + intvl_us;
+    return true;
+}
+
+/* False: the connection is gone. */
+static bool keep_due(struct engine *e, struct tcp_conn *c)
+{
+    c->keep_at_us = 0;
+    if (!(c->flags & TF_ORPHAN))
+        return keepalive_due(e, c);
+    if (c->state == TCPS_FIN_WAIT_2) { /* The peer never closes: give up without a word, as Linux does. */
+        tcp_conn_end(e, c, 0);
+        return false;
+    }
+    stat_inc(&e->stats, ST_TCP_ABORT_ON_TIMEOUT);
+    tcp_conn_abort(e, c, 0);
+    return false;
+}
+
+/* R2 of RFC 1122 4.2.3.5, or the user time-out of RFC 5482. */
+static bool gave_up(const struct engine *e, const struct tcp_conn *c)
+{
+    unsigned retries = c->flags & TF_ORPHAN ? e->cfg.orphan_retries : e->cfg.data_retries;
+
+    if (c->state == TCPS_SYN_SENT)
+        retries = e->cfg.syn_retries;
+    else if (c->state == TCPS_SYN_RCVD)
+        retries = e->cfg.synack_retries;
+    if (c->o.user_timeout_ms && e->now_us - c->first_unacked_us >= (uint64_t)c->o.user_timeout_ms * 1000)
+        return true;
+    return c->backoff >= retries;
+}
+
+static bool rexmit_due(struct engine *e, struct tcp_conn *c)
+{
+    c->rto_mode = RTO_OFF;
+    c->rto_at_us = 0;
+    if (!tcp_flight(c))
+        return true;
+    if (gave_up(e, c)) {
+        stat_inc(&e->stats, ST_TCP_ABORT_ON_TIMEOUT);
+        tcp_conn_end(e, c, ETIMEDOUT);
+        return false;
+    }
+    stat_inc(&e->stats, ST_TCP_TIMEOUTS);
+    c->backoff++;
+    if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RCVD) {
+        c->total_retrans++;
+        stat_inc(&e->stats, ST_TCP_RETRANS_SEGS);
+        tcp_send_syn(e, c);
+    } else {
+        tcp_recovery_timeout(e, c);
+        tcp_output_schedule(e, c);
+    }
+    tcp_rto_restart(e, c);
+    return true;
+}
+
+/* RFC 9293 3.8.6.1, RFC 1122 4.2.2.17: probe for ever while the peer answers. */
+static bool persist_due(struct engine *e, struct tcp_conn *c)
+{
+    unsigned retries = c->flags & TF_ORPHAN ? e->cfg.orphan_retries : e->cfg.data_retries;
+
+    c->rto_mode = RTO_OFF;
+    c->rto_at_us = 0;
+    if (tcp_flight(c)) {
+        tcp_rto_restart(e, c);
+        return true;
+    }
+    if (c->snd_wnd) {
+        /* RFC 9293 3.8.6.2.1 (4): the override time-out of the sender's SWS avoidance; or there was no
+         * segment record the last time. */
+        c->backoff = 0;
+        c->flags |= TF_OVERRIDE;
+        tcp_output_schedule(e, c);
+        return true;
+    }
+    if (c->probes >= retries) {
+        stat_inc(&e->stats, ST_TCP_ABORT_ON_TIMEOUT);
+        tcp_conn_abort(e, c, ETIMEDOUT);
+        return false;
+    }
+    c->probes++;
+    if (c->backoff < RTT_SHIFT_MAX)
+        c->backoff++;
+    stat_inc(&e->stats, ST_TCP_ZERO_WINDOW_PROBES);
+    tcp_send_probe(e, c);
+    c->rto_mode = RTO_PERSIST;
+    c->rto_at_us = e->now_us + tcp_rto_now(e, c);
+    return true;
+}
+
+/* False: the connection is gone. */
+static bool rto_due(struct engine *e, struct tcp_conn *c)
+{
+    switch ((enum rto_mode)c->rto_mode) {
+    case RTO_OFF:
+        c->rto_at_us = 0;
+        return true;
+    case RTO_REXMIT:
+        return rexmit_due(e, c);
+    case RTO_PERSIST:
+        return persist_due(e, c);
+    case RTO_REORDER:
+        c->rto_at_us = 0;
+        tcp_recovery_reorder_timeout(e, c);
+        return true;
+    case RTO_TLP:
+        c->flags |= TF_TLP;
+        c->rto_mode = RTO_REXMIT;
+        c->rto_at_us = e->now_us + tcp_rto_now(e, c);
+        tcp_output_schedule(e, c);
+        return true;
+    }
+    ENG_ASSERT(false);
+    return true;
+}
+
+static void conn_timer(struct engine *e, struct tcp_conn *c)
+{
+    if (c->s.kind != SK_TCP || c->state == TCPS_CLOSED)
+        return;
+    if (c->rto_at_us && e->now_us >= c->rto_at_us && !rto_due(e, c))
+        return;
+    if (c->delack_at_us && e->now_us >= c->delack_at_us) {
+        c->delack_at_us = 0;
+        stat_inc(&e->stats, ST_TCP_DELAYED_ACKS);
+        tcp_ack_now(e, c);
+    }
+    if (c->keep_at_us && e->now_us >= c->keep_at_us && !keep_due(e, c))
+        return;
+    tcp_timer_arm(e, c);
+}
+
+void tcp_timer_node(struct engine *e, uint32_t node)
+{
+    if (node < e->cfg.conn_max)
+        conn_timer(e, &e->tcp.conns[node]);
+    else if (node < e->cfg.conn_max + e->cfg.req_max)
+        tcp_req_timer(e, node - e->cfg.conn_max);
+    else
+        tcp_tw_timer(e, node - e->cfg.conn_max - e->cfg.req_max);
+}
