@@ -18,7 +18,7 @@ int tap_open(const char *name, const struct device_params *params, struct device
 /**
  * Make a device of a descriptor that reads and writes one frame a call, each behind a virtio-net header of
  * VNET_HDR_BYTES: a TAP descriptor that is attached and configured already.
- * @param fd    taken over on success only; must be in non-blocking mode
+ * @param fd    taken over on success only; in non-blocking mode (O_NONBLOCK), or rx_burst() would block
  * @param caps  what the device reports, as the descriptor is configured
  * @return 0 or -errno: -ENOMEM, or what io_uring_setup(2) says
  */

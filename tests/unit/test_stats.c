@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/engine/stats.h"
+
+#include <criterion/criterion.h>
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+Test(stats, every_counter_has_a_name_of_its_own)
+{
+    for (unsigned i = 0; i < ST_COUNT; i++) {
+        cr_assert_not_null(stat_name((enum stat)i), "counter %u", i);
+        for (unsigned j = 0; j < i; j++)
+            cr_assert_str_neq(stat_name((enum stat)i), stat_name((enum stat)j));
+    }
+}
+
+Test(stats, names_are_camel_case_words)
+{
+    for (unsigned i = 0; i < ST_COUNT; i++) {
+        const char *n = stat_name((enum stat)i);
+
+        cr_assert(isupper((unsigned char)n[0]), "%s", n);
+        for (const char *c = n; *c; c++)
+            cr_assert(isalnum((unsigned char)*c), "%s", n);
+    }
+}
+
+Test(stats, there_is_no_name_past_the_last)
+{
+    cr_assert_null(stat_name(ST_COUNT));
+    cr_assert_null(stat_name((enum stat)12345));
+}
+
+Test(stats, names_stand_at_their_counters)
+{
+    cr_assert_str_eq(stat_name(ST_FRAMES_IN), "FramesIn");
+    cr_assert_str_eq(stat_name(ST_DROP_FRAME_SHORT), "DropFrameShort");
+    cr_assert_str_eq(stat_name(ST_IP_IN_RECEIVES), "IpInReceives");
+    cr_assert_str_eq(stat_name(ST_TCP_ACTIVE_OPENS), "TcpActiveOpens");
+    cr_assert_str_eq(stat_name(ST_APP_QUOTA_BUFFERS), "AppQuotaBuffers");
+}
+
+Test(stats, counters_count_alone)
+{
+    struct stats s = {0};
+
+    stat_inc(&s, ST_ARP_IN);
+    stat_add(&s, ST_ARP_IN, 4);
+    for (unsigned i = 0; i < ST_COUNT; i++)
+        cr_assert_eq(s.v[i], i == ST_ARP_IN ? 5 : 0);
+}
