@@ -115,6 +115,11 @@ const char *engine_check(const struct engine *e)
         tws += e->tcp.tws[i].used;
     for (uint32_t i = 0; i < e->cfg.listen_max; i++)
         listeners += e->tcp.listeners[i].s.kind == SK_LISTEN;
+    bad = neigh_check(e);
+    bad = bad ? bad : frag_check(e);
+    bad = bad ? bad : udp_check(e);
+    if (bad)
+        return bad;
     if (e->flows.used != hashed + reqs + tws)
         return "the connection table has more or fewer entries than there are records";
     bad = check_pool(&e->tcp.conn_pool, conns, "connection records leak");

@@ -49,7 +49,7 @@ struct tcp_options_set {
 #define TF_TX_LIST    (1u << 10) /* on the output list */
 #define TF_EMBRYO     (1u << 11) /* waits in an accept queue */
 #define TF_ORPHAN     (1u << 12) /* closed by the application, still speaking */
-#define TF_RX_SHUT    (1u << 13) /* shutdown(SHUT_RD): data is acknowledged and thrown away */
+#define TF_RX_SHUT    (1u << 13) /* shutdown(SHUT_RD): data after our FIN is answered with RST */
 #define TF_TS_VALID   (1u << 14) /* ts_recent holds a value */
 #define TF_REORDER    (1u << 15) /* reordering was seen: RACK waits */
 #define TF_DSACK      (1u << 16) /* dsack_start/end are to be reported */
@@ -86,9 +86,10 @@ struct tcp_conn {
     uint16_t peer_mss;
     uint8_t snd_wscale, rcv_wscale;
     uint8_t quick_acks; /* ACKs still to be sent at once at the start */
-    uint8_t probes;     /* keep-alive or zero-window probes unanswered */
+    uint8_t probes;     /* retransmissions or probes in a row that nothing answered */
 
     /* Receive sequence space. s.rx.tail corresponds to rcv_nxt. */
+    uint64_t rx_notify; /* as the slot says it: rx_head from which the application kicks */
     uint32_t irs, rcv_nxt;
     uint32_t rcv_adv;     /* right edge that was advertised */
     uint32_t rcv_wup;     /* rcv_nxt in the last ACK sent */

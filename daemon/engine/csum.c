@@ -56,15 +56,16 @@ uint32_t csum_copy(void *dst, const void *src, size_t bytes)
     uint64_t s0 = 0, s1 = 0;
 
     /* Each word is loaded once: the source may be written by somebody else meanwhile. */
-    for (; bytes >= 16; bytes -= 16, b += 16, d += 16) {
-        uint64_t w0 = load64(b), w1 = load64(b + 8);
+    for (; bytes >= 32; bytes -= 32, b += 32, d += 32) {
+        uint64_t w[4] = {load64(b), load64(b + 8), load64(b + 16), load64(b + 24)};
 
-        memcpy(d, &w0, 8);
-        memcpy(d + 8, &w1, 8);
-        s0 = add64(s0, w0);
-        s1 = add64(s1, w1);
+        memcpy(d, w, 32);
+        s0 = add64(s0, w[0]);
+        s1 = add64(s1, w[1]);
+        s0 = add64(s0, w[2]);
+        s1 = add64(s1, w[3]);
     }
-    if (bytes >= 8) {
+    while (bytes >= 8) {
         uint64_t w = load64(b);
 
         memcpy(d, &w, 8);

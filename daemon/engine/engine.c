@@ -267,29 +267,24 @@ uint64_t engine_deadline(const struct engine *e)
 
 bool engine_tx_pending(const struct engine *e)
 {
-    return e->txq.head != e->txq.tail || e->tcp.tx_head != NIL || udp_output_pending(e);
+    return e->txq.head != e->txq.tail || e->tcp.tx_head != NIL || udp_output_pending(e) ||
+           net_loop_pending(e);
 }
 
 unsigned engine_tx_peek(struct engine *e, struct pktbuf *out[], unsigned max, uint64_t now_us)
 {
-    unsigned n;
-
     e->now_us = now_us;
+    neigh_flush(e);
     udp_output(e, now_us);
     tcp_output_run(e);
     net_loop_run(e, now_us);
-    for (n = 0; n < max && e->txq.head + n != e->txq.tail; n++)
-        out[n] = &e->txq.pkts[(e->txq.head + n) & (e->txq.count - 1)];
-    return n;
+    return pktq_peek(&e->txq, out, max);
 }
 
 void engine_tx_consume(struct engine *e, unsigned n)
 {
-    ENG_ASSERT(n <= e->txq.tail - e->txq.head);
-    e->txq.head += n;
+    pktq_consume(&e->txq, n);
     stat_add(&e->stats, ST_FRAMES_OUT, n);
-    if (e->txq.head == e->txq.tail)
-        e->txq.head = e->txq.tail = 0; /* Start again where the cache is warm. */
 }
 
 bool engine_counter(const struct engine *e, unsigned index, const char **name, uint64_t *value)

@@ -55,6 +55,11 @@ void pktq_init(struct pktq *q, void *mem, uint32_t count);
 struct pktbuf *pktq_get(struct pktq *q);
 void pktq_commit(struct pktq *q);
 void pktq_drop(struct pktq *q);
+/** The first frames that wait, at most `max`, and their end: the first `n` of them are gone. */
+unsigned pktq_peek(struct pktq *q, struct pktbuf *out[], unsigned max);
+void pktq_consume(struct pktq *q, unsigned n);
+/** Memory [start, start + bytes) goes away: frames that point into it are not sent. */
+void pktq_forget(struct pktq *q, const uint8_t *start, uint64_t bytes);
 static inline uint32_t pktq_room(const struct pktq *q)
 {
     return q->count - (q->tail - q->head);

@@ -52,3 +52,38 @@ void pktq_drop(struct pktq *q)
     ENG_ASSERT(q->open);
     q->open = false;
 }
+
+/* A frame without bytes is one that pktq_forget() struck out. */
+unsigned pktq_peek(struct pktq *q, struct pktbuf *out[], unsigned max)
+{
+    unsigned n = 0;
+
+    for (uint32_t i = q->head; i != q->tail && n < max; i++)
+        if (q->pkts[i & (q->count - 1)].len)
+            out[n++] = &q->pkts[i & (q->count - 1)];
+    if (!n)
+        q->head = q->tail;
+    return n;
+}
+
+void pktq_consume(struct pktq *q, unsigned n)
+{
+    while (n) {
+        ENG_ASSERT(q->head != q->tail);
+        n -= q->pkts[q->head & (q->count - 1)].len != 0;
+        q->head++;
+    }
+    if (q->head == q->tail)
+        q->head = q->tail = 0; /* Start again where the cache is warm. */
+}
+
+void pktq_forget(struct pktq *q, const uint8_t *start, uint64_t bytes)
+{
+    for (uint32_t i = q->head; i != q->tail; i++) {
+        struct pktbuf *p = &q->pkts[i & (q->count - 1)];
+
+        for (unsigned k = 0; k < p->frag_count; k++)
+            if ((uintptr_t)p->frag[k].ptr - (uintptr_t)start < bytes)
+                p->len = 0;
+    }
+}

@@ -115,6 +115,8 @@ void sock_region_put(struct engine *e, struct sock *s, struct stream *st)
     if (!st->region)
         return;
     ss = sock_session(e, s->heap_sid);
+    if (st == &s->tx) /* A frame that the device had no room for must not go out with another's bytes. */
+        pktq_forget(&e->txq, session_region(ss, st->region), UINT64_C(1) << st->log2);
     segheap_free(ss->v.heap_meta, ss->v.heap_bytes,
                  ((uint64_t)st->region << SG_REGION_SHIFT) - ss->v.heap_off, st->log2);
     ss->buffer_bytes -= UINT64_C(1) << st->log2;
@@ -238,8 +240,10 @@ static void write_line(struct engine *e, struct sock *s)
 {
     struct sg_slot *slot = &sock_session(e, s->sid)->v.slots[s->slot];
     struct sg_slot_daemon *d = &slot->d;
-    const struct tcp_conn *c = s->kind == SK_TCP ? (const struct tcp_conn *)s : NULL;
+    struct tcp_conn *c = s->kind == SK_TCP ? (struct tcp_conn *)s : NULL;
 
+    if (c)
+        c->rx_notify = tcp_rx_notify(c);
     if (s->dirty & DIRTY_NAME)
         write_name(&slot->n, s, c ? c->mss : 0);
     sg_store_relaxed_u64(&d->rx_base, s->rx.base);
@@ -248,7 +252,7 @@ static void write_line(struct engine *e, struct sock *s)
     sg_store_relaxed_u32(&d->tx_region, s->tx.region);
     __atomic_store_n(&d->tx_log2, s->tx.log2, __ATOMIC_RELAXED);
     __atomic_store_n(&d->type, s->type, __ATOMIC_RELAXED);
-    sg_store_relaxed_u64(&d->rx_notify, c ? tcp_rx_notify(c) : UINT64_MAX);
+    sg_store_relaxed_u64(&d->rx_notify, c ? c->rx_notify : UINT64_MAX);
     if (s->kind == SK_LISTEN)
         sg_store_relaxed_u32(&d->accept_count, ((const struct tcp_listener *)s)->queue_len);
     sg_store_release_u64(&d->tx_head, s->tx.head); /* [S4] */
@@ -294,8 +298,11 @@ static void tell(struct engine *e, struct sock *s, unsigned dirty)
     }
     /* The application may have read past rx_notify before it saw the new value. */
     if (s->kind == SK_TCP && s->rx.region) {
+        struct tcp_conn *c = (struct tcp_conn *)s;
+
         sock_pull_rx(e, s);
-        tcp_window_check(e, (struct tcp_conn *)s);
+        if (s->rx.head >= c->rx_notify)
+            tcp_window_check(e, c);
     }
 }
 

@@ -60,7 +60,6 @@ static void advance_una(struct engine *e, struct tcp_conn *c, const struct tcp_s
     }
     c->snd_una = s->ack;
     c->s.tx.head += bytes;
-    c->backoff = 0;
     c->probes = 0;
     c->first_unacked_us = e->now_us;
     ENG_ASSERT(c->s.tx.head <= c->s.tx.tail);
@@ -76,8 +75,10 @@ static void after_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg
 {
     if (!a->rtt_us && a->acked_bytes && a->retrans_acked)
         a->rtt_us = ts_rtt(e, c, s);
-    if (a->rtt_us)
+    if (a->rtt_us) { /* RFC 6298 5, Karn: the backed-off time-out stays until there is a valid sample. */
         tcp_rtt_sample(e, c, a->rtt_us);
+        c->backoff = 0;
+    }
     if (c->tlp_end && seq_ge(c->snd_una, c->tlp_end))
         c->tlp_end = 0;
     if (c->rto_mode == RTO_REORDER && tcp_flight(c))

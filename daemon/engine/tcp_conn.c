@@ -205,7 +205,8 @@ void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us)
         mss -= 12;
     c->mss = (uint16_t)mss;
     c->rcv_mss = mss;
-    c->cwnd = 10 * mss; /* RFC 6928 */
+    /* RFC 6928; RFC 5681 3.1 wants one segment after a lost SYN, Linux after more than one. */
+    c->cwnd = c->total_retrans > 1 ? mss : 10 * mss;
     c->ssthresh = INT32_MAX;
     c->quick_acks = 8;
     c->rcvd_us = now_us;

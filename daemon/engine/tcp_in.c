@@ -12,6 +12,9 @@
 /* RFC 7323 5.5: a ts_recent older than this proves nothing. */
 #define TS_RECENT_LIFE_US (UINT64_C(24) * 24 * 3600 * 1000000)
 
+/* 576 bytes (RFC 791) less headers and timestamps. */
+#define MSS_BY_ICMP_MIN   524u
+
 enum verdict { SEG_DROP, SEG_GO_ON };
 
 /* PAWS (RFC 7323 5.3 R1). */
@@ -31,7 +34,7 @@ static enum verdict step1_acceptable(struct engine *e, struct tcp_conn *c, struc
 {
     uint32_t wnd = seq_gt(c->rcv_adv, c->rcv_nxt) ? c->rcv_adv - c->rcv_nxt : 0;
     uint32_t right = c->rcv_nxt + wnd;
-    uint32_t end = s->seq + s->len + !!(s->flags & TCP_SYN) + !!(s->flags & TCP_FIN);
+    uint32_t end = s->seq + s->len + !!(s->flags & TCP_FIN);
 
     if (seq_gt(s->seq, right) || (s->seq == right && wnd && end != s->seq)) {
         stat_inc(&e->stats, ST_TCP_RCV_OUT_OF_WINDOW);
@@ -50,12 +53,7 @@ static enum verdict step1_acceptable(struct engine *e, struct tcp_conn *c, struc
     if (seq_lt(s->seq, c->rcv_nxt)) { /* Old in front. */
         uint32_t old = c->rcv_nxt - s->seq;
 
-        if (s->flags & TCP_SYN) {
-            s->flags &= (uint8_t)~TCP_SYN;
-            s->seq++;
-            old--;
-        }
-        if (old && c->flags & TF_SACK) {
+        if (c->flags & TF_SACK) {
             c->dsack_start = s->seq;
             c->dsack_end = s->seq + old;
             c->flags |= TF_DSACK;
@@ -111,11 +109,19 @@ static enum verdict step2_rst(struct engine *e, struct tcp_conn *c, const struct
     return SEG_DROP;
 }
 
-/* Fourth, SYN in a synchronized state (RFC 5961 4.2). */
-static enum verdict step4_syn(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+/*
+ * Fourth, SYN. RFC 5961 4.2 wants it looked at whatever its sequence number is, so this comes first. In
+ * SYN_RCVD by simultaneous open, the peer's SYN-ACK is the ACK that is waited for (RFC 9293 3.5 figure 8).
+ */
+static enum verdict step4_syn(struct engine *e, struct tcp_conn *c, struct tcp_seg *s)
 {
-    if (!(s->flags & TCP_SYN))
+    if (!(s->flags & TCP_SYN) || s->flags & TCP_RST)
         return SEG_GO_ON;
+    if (c->state == TCPS_SYN_RCVD && s->flags & TCP_ACK && s->seq == c->irs && s->ack == c->snd_nxt) {
+        s->flags &= (uint8_t)~TCP_SYN;
+        s->seq++;
+        return SEG_GO_ON;
+    }
     stat_inc(&e->stats, ST_TCP_SYN_CHALLENGE);
     if (tcp_challenge_allowed(e))
         tcp_ack_now(e, c);
@@ -142,6 +148,10 @@ static bool established_by_ack(struct engine *e, struct tcp_conn *c, const struc
     c->rto_mode = RTO_OFF;
     c->rto_at_us = 0;
     c->backoff = 0;
+    if (c->flags & TF_FIN_QUEUED) { /* closed or shut down while it was being opened */
+        tcp_state_set(c, TCPS_FIN_WAIT_1);
+        tcp_output_schedule(e, c);
+    }
     sock_dirty_bits(e, &c->s, DIRTY_LINE | DIRTY_EVENT | DIRTY_NAME);
     return true;
 }
@@ -212,8 +222,9 @@ static enum verdict step7_text(struct engine *e, struct tcp_conn *c, const struc
     if (!s->len)
         return SEG_GO_ON;
     if (!may_receive(c))
-        return SEG_GO_ON;       /* After the peer's FIN there is no text; ignore it. */
-    if (c->flags & TF_ORPHAN) { /* RFC 9293 3.6.1, RFC 2525 2.17: nobody will read it. */
+        return SEG_GO_ON; /* After the peer's FIN there is no text; ignore it. */
+    if (c->flags & TF_ORPHAN || (c->flags & TF_RX_SHUT && c->state != TCPS_ESTABLISHED)) {
+        /* RFC 9293 3.6.1, RFC 2525 2.17: nobody will read it. */
         stat_inc(&e->stats, ST_TCP_ABORT_ON_CLOSE);
         tcp_conn_abort(e, c, 0);
         return SEG_DROP;
@@ -319,7 +330,7 @@ static void syn_sent_input(struct engine *e, struct tcp_conn *c, struct tcp_seg 
     }
     if (!acks) { /* Simultaneous open (RFC 9293 3.5 figure 8). */
         tcp_state_set(c, TCPS_SYN_RCVD);
-        tcp_ack_now(e, c);
+        tcp_send_syn(e, c);
         tcp_rto_restart(e, c);
         return;
     }
@@ -355,8 +366,8 @@ void tcp_conn_input(struct engine *e, struct tcp_conn *c, struct tcp_seg *s, con
         syn_sent_input(e, c, s, rp);
         return;
     }
-    if (step0_paws(e, c, s) == SEG_DROP || step1_acceptable(e, c, s) == SEG_DROP ||
-        step2_rst(e, c, s) == SEG_DROP || step4_syn(e, c, s) == SEG_DROP)
+    if (step4_syn(e, c, s) == SEG_DROP || step0_paws(e, c, s) == SEG_DROP ||
+        step1_acceptable(e, c, s) == SEG_DROP || step2_rst(e, c, s) == SEG_DROP)
         return;
     update_ts_recent(e, c, s);
     if (step5_ack(e, c, s) == SEG_DROP || step7_text(e, c, s) == SEG_DROP || step8_fin(e, c, s) == SEG_DROP)
@@ -445,8 +456,10 @@ void tcp_icmp(struct engine *e, const struct icmp_report *r, uint64_t now_us)
         uint32_t mss = r->mtu > 40u + 12 ? r->mtu - 40u - (c->flags & TF_TS ? 12 : 0) : 0;
 
         /* RFC 1191: a smaller next-hop MTU; RFC 5927 7: no smaller than any link must carry. */
+        if (mss && mss < MSS_BY_ICMP_MIN)
+            mss = MSS_BY_ICMP_MIN;
         if (c->state >= TCPS_ESTABLISHED && mss && mss < c->mss) {
-            c->mss = (uint16_t)(mss < 536 - 12 ? 536 - 12 : mss);
+            c->mss = (uint16_t)mss;
             tcp_recovery_mtu(e, c);
         }
         return;

@@ -243,6 +243,7 @@ static struct tcp_conn *promote(struct engine *e, struct tcp_req *r)
     sock_link(e, &c->s, l->s.heap_sid);
     sock_session(e, l->s.heap_sid)->orphan_count++;
     port_count(e, &c->s);
+    c->total_retrans = r->retries;
     if (!r->retries)
         tcp_rtt_sample(e, c, e->now_us - r->sent_us);
     tcp_req_free(e, r);
@@ -273,7 +274,8 @@ void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const
         stat_inc(&e->stats, ST_TCP_PAWS_ESTAB);
         return;
     }
-    if (seq_lt(s->seq, r->irs + 1) || seq_gt(s->seq, r->irs + 1 + wnd)) {
+    /* What is taken here must also pass step 1 of the connection that it makes. */
+    if (seq_lt(s->seq, r->irs + 1) || seq_ge(s->seq, r->irs + 1 + wnd)) {
         if (!(s->flags & TCP_RST))
             send_synack(e, r);
         return;
@@ -285,7 +287,13 @@ void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const
         }
         return;
     }
-    if (s->flags & TCP_SYN || !(s->flags & TCP_ACK))
+    if (s->flags &
+        TCP_SYN) { /* The peer began anew: RFC 9293 3.10.7.4 returns to LISTEN, with an RST as Linux. */
+        tcp_reply_rst(e, rp, s);
+        req_drop(e, r);
+        return;
+    }
+    if (!(s->flags & TCP_ACK))
         return;
     if (s->ack != r->iss + 1) {
         tcp_reply_rst(e, rp, s);

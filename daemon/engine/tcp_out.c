@@ -45,15 +45,23 @@ static uint64_t rx_ring_bytes(const struct tcp_conn *c)
 /* Bytes past rcv_nxt that fit the receive ring now. */
 static uint32_t rx_room(const struct tcp_conn *c)
 {
-    if (c->flags & (TF_ORPHAN | TF_RX_SHUT))
+    if (c->flags & TF_ORPHAN)
         return (uint32_t)rx_ring_bytes(c);
     return (uint32_t)(rx_ring_bytes(c) - (c->s.rx.tail - c->s.rx.head));
+}
+
+/* The largest window that can be offered: what the ring holds, and the header field can say. */
+static uint32_t window_max(const struct tcp_conn *c)
+{
+    uint32_t max = (uint32_t)UINT16_MAX << (c->flags & TF_WSCALE ? c->rcv_wscale : 0);
+
+    return rx_ring_bytes(c) < max ? (uint32_t)rx_ring_bytes(c) : max;
 }
 
 /* RFC 9293 3.8.6.2.2: an update must open the window by this much to be worth advertising. */
 static uint32_t update_min(const struct tcp_conn *c)
 {
-    uint32_t half = (uint32_t)(rx_ring_bytes(c) / 2);
+    uint32_t half = window_max(c) / 2;
     uint32_t mss2 = 2u * c->rcv_mss;
 
     return mss2 && mss2 < half ? mss2 : half;
@@ -73,10 +81,9 @@ uint32_t tcp_window_select(struct tcp_conn *c)
     if (wnd > max)
         wnd = max;
     wnd = wnd >> scale << scale;
-    if (wnd < offered && offered <= max)
-        wnd = (offered + (1u << scale) - 1) >> scale << scale;
-    if (wnd > max)
-        wnd = max;
+    /* What was offered and is no multiple of the unit is rounded up where the ring has the room. */
+    if (wnd < offered && wnd + (1u << scale) <= room && wnd + (1u << scale) <= max)
+        wnd += 1u << scale;
     if (seq_gt(c->rcv_nxt + wnd, c->rcv_adv))
         c->rcv_adv = c->rcv_nxt + wnd;
     return wnd >> scale;
@@ -85,7 +92,7 @@ uint32_t tcp_window_select(struct tcp_conn *c)
 /* How far the application must have read for an update to be worth a segment of its own. */
 static uint32_t notify_step(const struct tcp_conn *c)
 {
-    uint32_t quarter = (uint32_t)(rx_ring_bytes(c) / 4);
+    uint32_t quarter = window_max(c) / 4;
     uint32_t min = update_min(c);
 
     return quarter > min ? quarter : min;
@@ -93,13 +100,14 @@ static uint32_t notify_step(const struct tcp_conn *c)
 
 uint64_t tcp_rx_notify(const struct tcp_conn *c)
 {
-    uint64_t edge = c->s.rx.tail + (c->rcv_adv - c->rcv_nxt); /* stream offset of the advertised edge */
-    uint64_t at = edge + notify_step(c);
+    uint32_t offered = c->rcv_adv - c->rcv_nxt;
+    uint64_t at = c->s.rx.tail + offered + notify_step(c);
     uint64_t size = rx_ring_bytes(c);
 
-    if (c->state < TCPS_ESTABLISHED || c->flags & TF_FIN_RCVD || at < size)
+    /* Nothing to gain by an update: after the FIN, or when the header field can't say more. */
+    if (c->state < TCPS_ESTABLISHED || c->flags & TF_FIN_RCVD || offered + notify_step(c) > window_max(c))
         return UINT64_MAX;
-    return at - size;
+    return at < size ? 0 : at - size;
 }
 
 void tcp_window_check(struct engine *e, struct tcp_conn *c)
@@ -178,7 +186,7 @@ static void put_payload(struct engine *e, struct tcp_conn *c, struct pktbuf *p, 
         p->frag[p->frag_count++] = (struct pkt_frag){region, len - first};
 }
 
-static void ack_sent(struct engine *e, struct tcp_conn *c)
+static void ack_sent(struct tcp_conn *c)
 {
     c->delack_at_us = 0;
     c->delack_segs = 0;
@@ -186,7 +194,6 @@ static void ack_sent(struct engine *e, struct tcp_conn *c)
     c->flags &= ~TF_ACK_NOW;
     if (c->quick_acks)
         c->quick_acks--;
-    sock_dirty_bits(e, &c->s, c->s.rx.region ? DIRTY_LINE : 0);
 }
 
 /* Send one segment. False: no free frame; nothing has changed then. */
@@ -226,7 +233,7 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     }
     c->segs_out++;
     stat_inc(&e->stats, ST_TCP_OUT_SEGS);
-    ack_sent(e, c);
+    ack_sent(c);
     net_checksum4(e, p, &c->s.local, &c->s.remote, 6, 16, false);
     /* A frame that gets no further is a lost segment: the retransmission timer deals with it. */
     (void)net_output4(e, p, &c->s.local, &c->s.remote, 6, 0, e->cfg.ttl, true, e->now_us);
@@ -463,12 +470,13 @@ static bool send_loss_probe(struct engine *e, struct tcp_conn *c)
     return true;
 }
 
-/* Blocked by the peer's window with nothing in flight: probe it (RFC 9293 3.8.6.1). */
+/* Data waits and nothing is in flight: the peer's window is to be probed (RFC 9293 3.8.6.1), or a small
+ * segment that is held back (by SWS avoidance or TCP_CORK) goes out when it has waited long enough. */
 static void check_persist(struct engine *e, struct tcp_conn *c)
 {
     bool waiting = unsent(c) || (c->flags & (TF_FIN_QUEUED | TF_FIN_SENT)) == TF_FIN_QUEUED;
 
-    if (!waiting || tcp_flight(c) || c->rto_mode != RTO_OFF || c->s.opts & SO_F_CORK)
+    if (!waiting || tcp_flight(c) || c->rto_mode != RTO_OFF)
         return;
     c->rto_mode = RTO_PERSIST;
     c->rto_at_us = e->now_us + tcp_rto_now(e, c);
@@ -492,11 +500,11 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
     if (c->state == TCPS_CLOSED)
         return true;
     if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RCVD) {
-        if ((c->flags & TF_ACK_NOW) && c->state == TCPS_SYN_RCVD) {
-            c->flags &= ~TF_ACK_NOW;
-            tcp_send_syn(e, c);
-        }
-        return true;
+        struct out_seg o = {.seq = c->snd_nxt, .flags = TCP_ACK};
+
+        if (!(c->flags & TF_ACK_NOW) || c->state == TCPS_SYN_SENT)
+            return true;
+        return emit(e, c, &o);
     }
     restart_after_idle(e, c);
     if (c->flags & TF_TLP && pktq_room(&e->txq) > TX_RESERVE)

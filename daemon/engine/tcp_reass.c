@@ -111,14 +111,6 @@ void tcp_reass_add(struct engine *e, struct tcp_conn *c, uint32_t seq, const uin
     uint64_t room;
     uint8_t *region;
 
-    if (c->flags & TF_RX_SHUT) { /* shutdown(SHUT_RD): acknowledged and thrown away */
-        if (ahead == 0) {
-            c->rcv_nxt += len;
-            rx->tail += len;
-            rx->head = rx->base = rx->tail;
-        }
-        return;
-    }
     sock_pull_rx(e, &c->s);
     region = ring(e, c);
     if (!region)

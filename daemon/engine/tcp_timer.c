@@ -163,7 +163,7 @@ static bool gave_up(const struct engine *e, const struct tcp_conn *c)
         retries = e->cfg.synack_retries;
     if (c->o.user_timeout_ms && e->now_us - c->first_unacked_us >= (uint64_t)c->o.user_timeout_ms * 1000)
         return true;
-    return c->backoff >= retries;
+    return c->probes >= retries;
 }
 
 static bool rexmit_due(struct engine *e, struct tcp_conn *c)
@@ -172,13 +172,18 @@ static bool rexmit_due(struct engine *e, struct tcp_conn *c)
     c->rto_at_us = 0;
     if (!tcp_flight(c))
         return true;
+    /* A peer that shrank its window to nothing and answers is alive (RFC 9293 3.8.6 MUST-34, SHLD-17). */
+    if (c->state >= TCPS_ESTABLISHED && !c->snd_wnd && e->now_us - c->rcvd_us < e->cfg.rto_max_us)
+        c->probes = 0;
     if (gave_up(e, c)) {
         stat_inc(&e->stats, ST_TCP_ABORT_ON_TIMEOUT);
         tcp_conn_end(e, c, ETIMEDOUT);
         return false;
     }
     stat_inc(&e->stats, ST_TCP_TIMEOUTS);
-    c->backoff++;
+    c->probes++;
+    if (c->backoff < RTT_SHIFT_MAX)
+        c->backoff++;
     if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RCVD) {
         c->total_retrans++;
         stat_inc(&e->stats, ST_TCP_RETRANS_SEGS);

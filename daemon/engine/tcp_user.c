@@ -92,6 +92,8 @@ static void queue_fin(struct engine *e, struct tcp_conn *c)
     c->flags |= TF_FIN_QUEUED;
     c->fin_off = c->s.tx.tail;
     c->s.pub_flags |= SG_F_TX_SHUT;
+    if (c->state == TCPS_SYN_RCVD)
+        return; /* RFC 9293 3.10.4: queued until ESTABLISHED */
     tcp_state_set(c, c->state == TCPS_CLOSE_WAIT ? TCPS_LAST_ACK : TCPS_FIN_WAIT_1);
     tcp_output_schedule(e, c);
 }
@@ -101,6 +103,8 @@ int tcp_user_shutdown(struct engine *e, struct tcp_conn *c, uint32_t how)
     if (c->state < TCPS_SYN_RCVD)
         return -ENOTCONN;
     if (how & SG_SHUT_RD) {
+        /* As in Linux: the application reads end of file when the ring is empty; what arrives is still
+         * acknowledged, until both directions are shut. */
         c->flags |= TF_RX_SHUT;
         c->s.pub_flags |= SG_F_RX_FIN;
     }
@@ -112,7 +116,7 @@ int tcp_user_shutdown(struct engine *e, struct tcp_conn *c, uint32_t how)
 
 void tcp_user_close(struct engine *e, struct tcp_conn *c)
 {
-    bool unread = c->s.rx.head != c->s.rx.tail && !(c->flags & TF_RX_SHUT);
+    bool unread = c->s.rx.head != c->s.rx.tail;
 
     switch ((enum tcp_state)c->state) {
     case TCPS_CLOSED:
@@ -162,7 +166,9 @@ void tcp_kick(struct engine *e, struct tcp_conn *c)
     } else if (c->s.tx.tail - c->s.tx.head != tcp_flight(c)) {
         tcp_output_schedule(e, c);
     }
-    tcp_window_check(e, c);
-    if (c->s.rx.region)
+    /* A stale rx_notify only means kicks too early, so it is written again when one came. */
+    if (c->s.rx.head >= c->rx_notify) {
+        tcp_window_check(e, c);
         sock_dirty_bits(e, &c->s, DIRTY_LINE);
+    }
 }

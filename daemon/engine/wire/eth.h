@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "daemon/engine/wire/tcp.h" /* get_be16() and its kin */
+#include "daemon/engine/wire/bytes.h"
 
 #define ETH_HDR_BYTES  14u
 #define ETH_ADDR_BYTES 6u

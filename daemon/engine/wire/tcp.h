@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "daemon/engine/wire/bytes.h"
+
 #define TCP_HDR_BYTES     20u
 #define TCP_OPT_BYTES_MAX 40u
 
@@ -54,34 +56,6 @@ struct tcp_seg {
     uint32_t tsval, tsecr;
     struct tcp_sack_block sack[TCP_SACK_MAX];
 };
-
-static inline uint16_t get_be16(const uint8_t *p)
-{
-    uint16_t v;
-
-    memcpy(&v, p, 2);
-    return __builtin_bswap16(v);
-}
-
-static inline uint32_t get_be32(const uint8_t *p)
-{
-    uint32_t v;
-
-    memcpy(&v, p, 4);
-    return __builtin_bswap32(v);
-}
-
-static inline void put_be16(uint8_t *p, uint16_t v)
-{
-    v = __builtin_bswap16(v);
-    memcpy(p, &v, 2);
-}
-
-static inline void put_be32(uint8_t *p, uint32_t v)
-{
-    v = __builtin_bswap32(v);
-    memcpy(p, &v, 4);
-}
 
 /**
  * Parse header and options of a segment of `bytes` bytes; the checksum is the caller's. Malformed options
