@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/command.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct ip_ep command_endpoint(const struct sg_cmd *cmd)
+{
+    struct ip_ep ep = {.addr = {.family = cmd->family, .scope = cmd->scope}, .port = cmd->port};
+
+    memcpy(ep.addr.ip, cmd->addr, cmd->family == SG_AF_INET6 ? 16 : 4);
+    return ep;
+}
+
+/* A slot number that SG_CMD_OPEN or SG_CMD_ACCEPT may fill. */
+static bool slot_valid(const struct app_session *s, uint32_t slot)
+{
+    return slot != SG_SLOT_NONE && slot < s->slot_count;
+}
+
+/* Commands on a socket that exists: cmd->slot has been checked. */
+static int socket_command(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd,
+                          uint64_t now_us, uint64_t *value)
+{
+    struct ip_ep ep;
+
+    switch ((enum sg_cmd_op)cmd->op) {
+    case SG_CMD_BIND:
+        ep = command_endpoint(cmd);
+        return engine_bind(e, s->sid, cmd->slot, &ep);
+    case SG_CMD_LISTEN:
+        return engine_listen(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1);
+    case SG_CMD_CONNECT:
+        ep = command_endpoint(cmd);
+        return engine_connect(e, s->sid, cmd->slot, &ep, now_us);
+    case SG_CMD_ACCEPT:
+        return slot_valid(s, cmd->arg0) ? engine_accept(e, s->sid, cmd->slot, cmd->arg0, now_us) : -EBADF;
+    case SG_CMD_SHUTDOWN:
+        return engine_shutdown(e, s->sid, cmd->slot, cmd->arg0, now_us);
+    case SG_CMD_CLOSE:
+        return cmd->arg0 ? -EINVAL : engine_close(e, s->sid, cmd->slot, now_us);
+    case SG_CMD_SETOPT:
+        return engine_setopt(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1, cmd->value, now_us);
+    case SG_CMD_GETOPT:
+        return engine_getopt(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1, value);
+    case SG_CMD_GRANT:
+        return engine_grant(e, s->sid, cmd->slot);
+    case SG_CMD_RELEASE:
+        return engine_release(e, s->sid, cmd->slot);
+    case SG_CMD_NOP:
+    case SG_CMD_OPEN:
+    case SG_CMD_COUNT:
+        break;
+    }
+    return -ENOSYS;
+}
+
+int command_run(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd, uint64_t now_us,
+                uint64_t *value)
+{
+    *value = 0;
+    if (cmd->op >= SG_CMD_COUNT)
+        return -ENOSYS;
+    /* Reserved fields are zero now, so that they can mean something later. */
+    if (cmd->flags || cmd->pad || cmd->pad2)
+        return -EINVAL;
+    if (cmd->op == SG_CMD_NOP)
+        return 0;
+    if (cmd->op == SG_CMD_OPEN)
+        return slot_valid(s, cmd->slot) ? engine_open(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1, cmd->family)
+                                        : -EBADF;
+    if (!engine_slot_used(e, s->sid, cmd->slot))
+        return -EBADF;
+    return socket_command(e, s, cmd, now_us, value);
+}

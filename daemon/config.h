@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The settings: defaults, then the configuration file, then the command line, in one struct that does not
+ * change once the daemon runs.
+ *
+ * One table (config_keys) says everything about each setting: section, name, type, range, default and help
+ * text. The parser, the messages, `--help`, the manual page and the sample file follow it, and a test holds
+ * them to it. All functions are for the starting thread; config_read() is the only one that reads a file.
+ */
+#ifndef DAEMON_CONFIG_H
+#define DAEMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "daemon/engine/engine.h"
+#include "daemon/log.h"
+
+#define CONFIG_PATH_DEFAULT "/etc/sockgate/sockgated.conf"
+
+/* Bytes of a text setting with its end; a control path must also fit sockaddr_un. */
+#define CONFIG_TEXT_MAX     108u
+/* Longest line of a configuration file. */
+#define CONFIG_LINE_MAX     199u
+/* Bytes that a message of this module needs at most. */
+#define CONFIG_ERROR_MAX    512u
+
+struct config {
+    /* [network]; address, prefix and gateway stand in `engine`. */
+    char device[CONFIG_TEXT_MAX];
+    uint16_t mtu; /* 0: the device's own */
+    uint8_t mac[6];
+    bool mac_set; /* else the device's own */
+    uint32_t probe_ms;
+
+    /* [control] */
+    char control_path[CONFIG_TEXT_MAX];
+    uint32_t control_mode; /* permission bits of the socket */
+    char control_group[CONFIG_TEXT_MAX];
+    uint32_t clients_max;
+
+    /* [daemon] */
+    char user[CONFIG_TEXT_MAX];
+    enum log_level log_level;
+    uint32_t drain_ms;
+
+    /* [worker] */
+    uint32_t spin_us;
+    uint32_t poll_us;
+
+    /* [session]; the number of sessions stands in `engine`. */
+    uint32_t slots;
+    uint64_t heap_bytes;
+    uint64_t buffer_bytes;
+    uint32_t channels;
+    uint32_t kick_entries, cmd_entries, event_entries;
+
+    /* [limits], [ip] and [tcp], and what `address` and `gateway` set. Device facts and secret come later. */
+    struct engine_config engine;
+};
+
+enum config_type {
+    CONFIG_TEXT,    /* any text shorter than CONFIG_TEXT_MAX */
+    CONFIG_NUMBER,  /* decimal, in [min, max] */
+    CONFIG_POWER,   /* CONFIG_NUMBER that is a power of two */
+    CONFIG_BYTES,   /* number with an optional K, M or G (powers of 1024) */
+    CONFIG_LOG2,    /* CONFIG_BYTES that is a power of two; its logarithm is stored */
+    CONFIG_OCTAL,   /* permission bits */
+    CONFIG_LEVEL,   /* word of log_level_parse() */
+    CONFIG_NETWORK, /* A.B.C.D/LEN */
+    CONFIG_ADDRESS, /* A.B.C.D, or empty for none */
+    CONFIG_MAC,     /* aa:bb:cc:dd:ee:ff, or empty for none */
+};
+
+/** One setting. */
+struct config_key {
+    const char *section, *name;
+    enum config_type type;
+    uint16_t offset, size; /* of the field in struct config */
+    uint64_t min, max;     /* numbers: allowed range; bytes of CONFIG_LOG2 */
+    const char *fallback;  /* default, as it would stand in the file */
+    const char *option;    /* the command line's short form ("device"), or NULL */
+    const char *argument;  /* what the option's argument is called in the help */
+    const char *help;      /* one line */
+};
+
+extern const struct config_key config_keys[];
+extern const size_t config_key_count;
+
+/** All defaults. */
+void config_init(struct config *cfg);
+
+/** The key, or NULL. */
+const struct config_key *config_find(const char *section, const char *name);
+
+/**
+ * Give one setting a value in text form.
+ * @param error  on failure: what is wrong and what is allowed (CONFIG_ERROR_MAX bytes)
+ * @return 0, or -EINVAL with nothing changed
+ */
+int config_set(struct config *cfg, const struct config_key *key, const char *value, char *error);
+
+/** What a setting's value may be, in words, into `buf`. */
+void config_allowed(const struct config_key *key, char *buf, size_t bytes);
+
+/**
+ * Read settings from an INI file.
+ * @param name   the file's name for messages
+ * @param error  on failure: "name:line: what is wrong and what is allowed" (CONFIG_ERROR_MAX bytes)
+ * @return 0 or -EINVAL (the settings are then in an unspecified mix of old and new)
+ */
+int config_read(struct config *cfg, FILE *f, const char *name, char *error);
+
+/** Check settings against each other. Returns 0, or -EINVAL with `error` set (CONFIG_ERROR_MAX bytes). */
+int config_check(const struct config *cfg, char *error);
+
+/** Number with an optional K, M or G. Returns false when it is none. */
+bool config_parse_bytes(const char *text, uint64_t *ret);
+
+#endif

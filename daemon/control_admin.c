@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Admin queries. Each page is collected by one call on the worker's thread, bounded so that the turn stays
+ * short, and turned into messages here.
+ */
+#include "daemon/control_int.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/clock.h"
+
+#define SOCKETS_PAGE   64u  /* at most 300 bytes each */
+#define SESSIONS_PAGE  64u  /* at most 120 bytes each */
+#define NEIGHBORS_PAGE 128u /* at most 60 bytes each */
+#define COUNTERS_MAX   512u /* at most 80 bytes each */
+
+static_assert(SOCKETS_PAGE * 300 < CONTROL_PACKET_MAX, "a page fits a packet");
+static_assert(COUNTERS_MAX * 80 < CONTROL_PACKET_MAX, "all counters fit a packet");
+
+struct socket_entry {
+    struct engine_sock_info info;
+    int32_t session, pid;
+    char program[SESSION_PROGRAM_MAX];
+};
+
+/* One answer with all that it points to. */
+struct admin_page {
+    uint64_t cursor;
+    unsigned count;
+    union {
+        struct socket_entry sockets[SOCKETS_PAGE];
+        struct engine_neigh_info neighbors[NEIGHBORS_PAGE];
+        struct {
+            const struct app_session *session;
+            struct engine_session_use use;
+            bool attached;
+        } sessions[SESSIONS_PAGE];
+        struct {
+            const char *name;
+            uint64_t value;
+        } counters[COUNTERS_MAX];
+    };
+    union {
+        Sockgate__Socket socket[SOCKETS_PAGE];
+        Sockgate__Neighbor neighbor[NEIGHBORS_PAGE];
+        Sockgate__Session session[SESSIONS_PAGE];
+        Sockgate__Counter counter[COUNTERS_MAX];
+    } message;
+    char devices[128];
+    void *list[COUNTERS_MAX]; /* of pointers to messages, as protobuf-c wants repeated fields */
+    union {
+        Sockgate__SocketsResponse sockets;
+        Sockgate__NeighborsResponse neighbors;
+        Sockgate__SessionsResponse sessions;
+        Sockgate__StatsResponse stats;
+        Sockgate__VersionResponse version;
+    } response;
+};
+
+void control_admin_free(struct admin_page *page)
+{
+    free(page);
+}
+
+/* protobuf-c has no const strings; it only reads them when packing. */
+static char *text(const char *s)
+{
+    return (char *)(uintptr_t)s;
+}
+
+static ProtobufCBinaryData address(const struct ip_addr *a)
+{
+    size_t bytes = a->family == SG_AF_INET ? 4 : a->family == SG_AF_INET6 ? 16 : 0;
+
+    return (ProtobufCBinaryData){.len = bytes, .data = (uint8_t *)(uintptr_t)a->ip};
+}
+
+/* ---- On the worker's thread ------------------------------------------------------------------------ */
+
+static int collect_sockets(struct worker *w, void *arg)
+{
+    struct admin_page *page = arg;
+
+    while (page->count < SOCKETS_PAGE) {
+        struct socket_entry *s = &page->sockets[page->count];
+        const struct app_session *owner;
+
+        if (!engine_sock_next(worker_engine(w), &page->cursor, worker_now_us(w), &s->info)) {
+            page->cursor = 0;
+            return 0;
+        }
+        owner = worker_session(w, s->info.sid);
+        s->session = owner ? (int32_t)owner->id : -1;
+        s->pid = owner ? (int32_t)owner->owner.pid : 0;
+        if (owner)
+            memcpy(s->program, owner->owner.program, sizeof(s->program));
+        page->count++;
+    }
+    return 0;
+}
+
+static int collect_neighbors(struct worker *w, void *arg)
+{
+    struct admin_page *page = arg;
+
+    for (; page->count < NEIGHBORS_PAGE; page->count++) {
+        if (!engine_neigh_next(worker_engine(w), &page->cursor, worker_now_us(w),
+                               &page->neighbors[page->count])) {
+            page->cursor = 0;
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static int collect_session_use(struct worker *w, void *arg)
+{
+    struct admin_page *page = arg;
+
+    for (unsigned i = 0; i < page->count; i++) {
+        const struct app_session *s = page->sessions[i].session;
+
+        /* Its memory may be on the way back to us, and its number another's. */
+        if (worker_session(w, s->sid) == s)
+            engine_session_use(worker_engine(w), s->sid, &page->sessions[i].use);
+    }
+    return 0;
+}
+
+static void add_counter(struct admin_page *page, const char *name, uint64_t value)
+{
+    if (page->count == COUNTERS_MAX)
+        return;
+    page->counters[page->count].name = name;
+    page->counters[page->count++].value = value;
+}
+
+static int collect_counters(struct worker *w, void *arg)
+{
+    struct admin_page *page = arg;
+    const struct worker_counters *c = worker_counters(w);
+    struct device_stats d;
+    const char *name;
+    uint64_t value;
+
+    for (unsigned i = 0; engine_counter(worker_engine(w), i, &name, &value); i++)
+        add_counter(page, name, value);
+    worker_device_stats(w, &d);
+    add_counter(page, "dev.rx_frames", d.rx_frames);
+    add_counter(page, "dev.rx_bytes", d.rx_bytes);
+    add_counter(page, "dev.rx_errors", d.rx_errors);
+    add_counter(page, "dev.tx_frames", d.tx_frames);
+    add_counter(page, "dev.tx_bytes", d.tx_bytes);
+    add_counter(page, "dev.tx_errors", d.tx_errors);
+    add_counter(page, "dev.tx_full", d.tx_full);
+    add_counter(page, "worker.turns", c->turns);
+    add_counter(page, "worker.sleeps", c->sleeps);
+    add_counter(page, "worker.rx_bursts", c->rx_bursts);
+    add_counter(page, "worker.tx_bursts", c->tx_bursts);
+    add_counter(page, "worker.tx_full", c->tx_full);
+    add_counter(page, "worker.kicks", c->kicks);
+    add_counter(page, "worker.commands", c->commands);
+    add_counter(page, "worker.events", c->events);
+    add_counter(page, "worker.events_deferred", c->events_deferred);
+    add_counter(page, "worker.wakes_futex", c->wakes_futex);
+    add_counter(page, "worker.wakes_eventfd", c->wakes_eventfd);
+    add_counter(page, "worker.calls", c->calls);
+    add_counter(page, "session.added", c->sessions_added);
+    add_counter(page, "session.ended", c->sessions_ended);
+    add_counter(page, "session.faulted", c->sessions_faulted);
+    return 0;
+}
+
+/* ---- Messages ---------------------------------------------------------------------------------------- */
+
+static void fill_socket(Sockgate__Socket *m, struct socket_entry *s)
+{
+    const struct engine_sock_info *i = &s->info;
+
+    sockgate__socket__init(m);
+    m->kind = text(i->kind == ENGINE_SOCK_UDP ? "udp" : "tcp");
+    m->state = text(i->state);
+    m->local_addr = address(&i->local.addr);
+    m->local_port = i->local.port;
+    m->remote_addr = address(&i->remote.addr);
+    m->remote_port = i->remote.port;
+    m->rx_queue = i->rx_queue;
+    m->tx_queue = i->tx_queue;
+    m->session = s->session;
+    m->slot = i->slot;
+    m->pid = s->pid;
+    m->program = s->program;
+    m->srtt_us = i->srtt_us;
+    m->rttvar_us = i->rttvar_us;
+    m->rto_us = i->rto_us;
+    m->cwnd_bytes = i->cwnd_bytes;
+    m->ssthresh_bytes = i->ssthresh_bytes;
+    m->mss = i->mss;
+    m->snd_wnd = i->snd_wnd;
+    m->rcv_wnd = i->rcv_wnd;
+    m->retransmits = i->retransmits;
+    m->backoff = i->backoff;
+    m->bytes_sent = i->bytes_sent;
+    m->bytes_acked = i->bytes_acked;
+    m->bytes_received = i->bytes_received;
+    m->segs_in = i->segs_in;
+    m->segs_out = i->segs_out;
+    m->cc = text(i->cc);
+    m->timer = text(i->timer);
+    m->timer_us = i->timer_us;
+}
+
+static void answer_sockets(struct control *c, struct admin_page *p, Sockgate__Response *res)
+{
+    (void)worker_call(c->p.worker, collect_sockets, p);
+    for (unsigned i = 0; i < p->count; i++) {
+        fill_socket(&p->message.socket[i], &p->sockets[i]);
+        p->list[i] = &p->message.socket[i];
+    }
+    sockgate__sockets_response__init(&p->response.sockets);
+    p->response.sockets.n_sockets = p->count;
+    p->response.sockets.sockets = (Sockgate__Socket **)p->list;
+    p->response.sockets.cursor = p->cursor;
+    res->body_case = SOCKGATE__RESPONSE__BODY_SOCKETS;
+    res->sockets = &p->response.sockets;
+}
+
+static void answer_neighbors(struct control *c, struct admin_page *p, Sockgate__Response *res)
+{
+    (void)worker_call(c->p.worker, collect_neighbors, p);
+    for (unsigned i = 0; i < p->count; i++) {
+        Sockgate__Neighbor *m = &p->message.neighbor[i];
+
+        sockgate__neighbor__init(m);
+        m->addr = address(&p->neighbors[i].addr);
+        m->mac = (ProtobufCBinaryData){.len = 6, .data = p->neighbors[i].mac};
+        m->state = text(p->neighbors[i].state);
+        m->age_us = p->neighbors[i].age_us;
+        p->list[i] = m;
+    }
+    sockgate__neighbors_response__init(&p->response.neighbors);
+    p->response.neighbors.n_neighbors = p->count;
+    p->response.neighbors.neighbors = (Sockgate__Neighbor **)p->list;
+    p->response.neighbors.cursor = p->cursor;
+    res->body_case = SOCKGATE__RESPONSE__BODY_NEIGHBORS;
+    res->neighbors = &p->response.neighbors;
+}
+
+/* Sessions are listed newest first, so "the next page" is what is older than the last number given. */
+static void answer_sessions(struct control *c, struct admin_page *p, Sockgate__Response *res)
+{
+    uint64_t before = p->cursor ? p->cursor : UINT64_MAX, now_us = clock_now_us();
+    const struct app_session *s;
+
+    p->cursor = 0;
+    for (s = c->sessions; s; s = s->next) {
+        if (s->id >= before)
+            continue;
+        if (p->count == SESSIONS_PAGE) {
+            p->cursor = p->sessions[p->count - 1].session->id;
+            break;
+        }
+        p->sessions[p->count].session = s;
+        p->sessions[p->count++].attached = s->client != NULL;
+    }
+    (void)worker_call(c->p.worker, collect_session_use, p);
+    for (unsigned i = 0; i < p->count; i++) {
+        Sockgate__Session *m = &p->message.session[i];
+
+        s = p->sessions[i].session;
+        sockgate__session__init(m);
+        m->id = s->id;
+        m->pid = (int32_t)s->owner.pid;
+        m->uid = s->owner.uid;
+        m->gid = s->owner.gid;
+        m->program = text(s->owner.program);
+        m->sockets = p->sessions[i].use.sockets;
+        m->orphans = p->sessions[i].use.orphans;
+        m->buffer_bytes = p->sessions[i].use.buffer_bytes;
+        m->age_us = now_us - s->created_us;
+        m->state = text(p->sessions[i].attached ? "attached" : "draining");
+        p->list[i] = m;
+    }
+    sockgate__sessions_response__init(&p->response.sessions);
+    p->response.sessions.n_sessions = p->count;
+    p->response.sessions.sessions = (Sockgate__Session **)p->list;
+    p->response.sessions.cursor = p->cursor;
+    res->body_case = SOCKGATE__RESPONSE__BODY_SESSIONS;
+    res->sessions = &p->response.sessions;
+}
+
+static void answer_stats(struct control *c, struct admin_page *p, Sockgate__Response *res)
+{
+    (void)worker_call(c->p.worker, collect_counters, p);
+    add_counter(p, "session.now", c->session_count);
+    add_counter(p, "control.clients", c->client_count);
+    for (unsigned i = 0; i < p->count; i++) {
+        Sockgate__Counter *m = &p->message.counter[i];
+
+        sockgate__counter__init(m);
+        m->name = text(p->counters[i].name);
+        m->value = p->counters[i].value;
+        p->list[i] = m;
+    }
+    sockgate__stats_response__init(&p->response.stats);
+    p->response.stats.n_counters = p->count;
+    p->response.stats.counters = (Sockgate__Counter **)p->list;
+    res->body_case = SOCKGATE__RESPONSE__BODY_STATS;
+    res->stats = &p->response.stats;
+}
+
+static void answer_version(struct control *c, struct admin_page *p, Sockgate__Response *res)
+{
+    Sockgate__VersionResponse *m = &p->response.version;
+
+    sockgate__version_response__init(m);
+    m->release = text(SOCKGATE_VERSION);
+    m->abi_version = SG_ABI_VERSION;
+    m->device = text(c->p.cfg->device);
+    m->uptime_us = clock_now_us() - c->started_us;
+    (void)snprintf(p->devices, sizeof(p->devices), "devices %s", device_kinds());
+    p->list[m->n_build++] = p->devices;
+#if !defined(NDEBUG)
+    p->list[m->n_build++] = text("assertions");
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+    p->list[m->n_build++] = text("address sanitizer");
+#endif
+#if defined(__SANITIZE_THREAD__)
+    p->list[m->n_build++] = text("thread sanitizer");
+#endif
+    m->build = (char **)p->list;
+    res->body_case = SOCKGATE__RESPONSE__BODY_VERSION;
+    res->version = m;
+}
+
+int control_admin(struct control *c, const Sockgate__Request *req, Sockgate__Response *res,
+                  struct admin_page **ret)
+{
+    struct admin_page *page = calloc(1, sizeof(*page));
+
+    *ret = page;
+    if (!page)
+        return -ENOMEM;
+    switch (req->body_case) {
+    case SOCKGATE__REQUEST__BODY_SOCKETS:
+        page->cursor = req->sockets->cursor;
+        answer_sockets(c, page, res);
+        return 0;
+    case SOCKGATE__REQUEST__BODY_STATS:
+        answer_stats(c, page, res);
+        return 0;
+    case SOCKGATE__REQUEST__BODY_SESSIONS:
+        page->cursor = req->sessions->cursor;
+        answer_sessions(c, page, res);
+        return 0;
+    case SOCKGATE__REQUEST__BODY_NEIGHBORS:
+        page->cursor = req->neighbors->cursor;
+        answer_neighbors(c, page, res);
+        return 0;
+    case SOCKGATE__REQUEST__BODY_VERSION:
+        answer_version(c, page, res);
+        return 0;
+    default:
+        return -EOPNOTSUPP;
+    }
+}

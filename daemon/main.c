@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sockgated: start-up, the control thread's loop, and shutdown. Each step of start() is undone by stop() in
+ * the reverse order, also when start() stopped half way.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "daemon/clock.h"
+#include "daemon/config.h"
+#include "daemon/control.h"
+#include "daemon/control_socket.h"
+#include "daemon/log.h"
+#include "daemon/options.h"
+#include "daemon/session.h"
+#include "daemon/stack.h"
+#include "daemon/user.h"
+#include "daemon/worker.h"
+
+struct daemon {
+    const struct config *cfg;
+    int signal_fd;
+    struct control_socket socket;
+    struct stack stack;
+    struct sg_status *status;
+    int status_fd;
+    uint64_t boot_id;
+    struct worker *worker;
+    struct control *control;
+    uint64_t watchdog_us; /* how often to feed it; 0: there is none */
+    uint64_t watchdog_next_us;
+};
+
+enum { WAIT_SIGNAL, WAIT_CONTROL, WAIT_NEWS, WAIT_COUNT };
+
+/* ---- Start ------------------------------------------------------------------------------------------- */
+
+/* Blocked before any thread starts, so that all threads inherit it. */
+static int open_signals(struct daemon *d, char *error, size_t bytes)
+{
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    d->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (d->signal_fd >= 0)
+        return 0;
+    (void)snprintf(error, bytes, "signalfd: %s", strerror(errno));
+    return -errno;
+}
+
+static int become_user(struct daemon *d, char *error, size_t bytes)
+{
+    uid_t uid;
+    gid_t gid;
+    int rc;
+
+    if (!d->cfg->user[0])
+        return 0;
+    rc = user_find(d->cfg->user, &uid, &gid, error, bytes);
+    if (rc)
+        return rc;
+    rc = control_socket_chown(&d->socket, uid);
+    if (rc) {
+        (void)snprintf(error, bytes, "daemon.user: %s can't be given to %s: %s", d->socket.path, d->cfg->user,
+                       strerror(-rc));
+        return rc;
+    }
+    return user_become(d->cfg->user, uid, gid, error, bytes);
+}
+
+static int open_status(struct daemon *d, char *error, size_t bytes)
+{
+    int rc = 0;
+
+    if (getrandom(&d->boot_id, sizeof(d->boot_id), 0) != sizeof(d->boot_id))
+        rc = -EIO;
+    if (!rc)
+        rc = session_status_create(d->boot_id, 1, &d->status, &d->status_fd);
+    if (rc)
+        (void)snprintf(error, bytes, "the status page can't be made: %s", strerror(-rc));
+    return rc;
+}
+
+static int start_worker(struct daemon *d, char *error, size_t bytes)
+{
+    struct worker_params p = {
+        .cfg = d->cfg,
+        .engine = d->stack.engine,
+        .device = d->stack.device,
+        .status = &d->status->worker[0],
+    };
+    int rc = worker_create(&p, &d->worker);
+
+    if (!rc)
+        rc = worker_start(d->worker);
+    if (rc == -ENOSYS || rc == -EPERM)
+        (void)snprintf(
+            error, bytes,
+            "the kernel gives us no io_uring (%s); allow it with sysctl kernel.io_uring_disabled=0, "
+            "and in the seccomp profile of a container",
+            strerror(-rc));
+    else if (rc)
+        (void)snprintf(error, bytes, "the worker can't be started: %s", strerror(-rc));
+    return rc;
+}
+
+static int start_control(struct daemon *d, char *error, size_t bytes)
+{
+    struct control_params p = {
+        .cfg = d->cfg,
+        .worker = d->worker,
+        .socket = &d->socket,
+        .boot_id = d->boot_id,
+        .status_fd = d->status_fd,
+        .features = SG_FEATURE_TCP4 | SG_FEATURE_UDP4,
+    };
+    int rc = control_open(&p, &d->control);
+
+    if (rc)
+        (void)snprintf(error, bytes, "the control server can't be started: %s", strerror(-rc));
+    return rc;
+}
+
+static int start(struct daemon *d, char *error, size_t bytes)
+{
+    int rc;
+
+    user_raise_descriptors();
+    if ((rc = open_signals(d, error, bytes)))
+        return rc;
+    if ((rc = control_socket_open(&d->socket, d->cfg, error, bytes)))
+        return rc;
+    if ((rc = stack_open(&d->stack, d->cfg, error, bytes)))
+        return rc;
+    if ((rc = become_user(d, error, bytes)))
+        return rc;
+    if ((rc = open_status(d, error, bytes)))
+        return rc;
+    if ((rc = start_worker(d, error, bytes)))
+        return rc;
+    return start_control(d, error, bytes);
+}
+
+static void stop(struct daemon *d)
+{
+    if (d->control)
+        control_drain(d->control); /* While the worker can still be called. */
+    worker_stop(d->worker);
+    control_close(d->control);
+    worker_free(d->worker);
+    stack_close(&d->stack);
+    if (d->status)
+        (void)munmap(d->status, SG_PAGE_BYTES);
+    if (d->status_fd >= 0)
+        (void)close(d->status_fd);
+    control_socket_close(&d->socket);
+    if (d->signal_fd >= 0)
+        (void)close(d->signal_fd);
+}
+
+/* ---- Serve ------------------------------------------------------------------------------------------- */
+
+/* The signal that asks us to stop, or 0. */
+static int take_signal(struct daemon *d)
+{
+    struct signalfd_siginfo info;
+
+    while (read(d->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+        if (info.ssi_signo != SIGHUP)
+            return (int)info.ssi_signo;
+        log_info("SIGHUP: settings are read at start only; restart sockgated to use new ones");
+    }
+    return 0;
+}
+
+/* The service manager hears from us only as long as the worker turns. */
+static void feed_watchdog(struct daemon *d, uint64_t now_us)
+{
+    if (!d->watchdog_us || now_us < d->watchdog_next_us)
+        return;
+    (void)worker_call(d->worker, worker_ping, NULL);
+    (void)sd_notify(0, "WATCHDOG=1");
+    d->watchdog_next_us = now_us + d->watchdog_us;
+}
+
+static int wait_ms(const struct daemon *d, uint64_t until_us, uint64_t now_us)
+{
+    uint64_t us;
+
+    if (d->watchdog_us && d->watchdog_next_us < until_us)
+        until_us = d->watchdog_next_us;
+    if (control_deadline(d->control) < until_us)
+        until_us = control_deadline(d->control);
+    if (until_us == UINT64_MAX)
+        return -1;
+    us = until_us > now_us ? until_us - now_us : 0;
+    return us > 3600 * UINT64_C(1000000) ? 3600 * 1000 : (int)((us + 999) / 1000);
+}
+
+/**
+ * One round of the control thread: sleep until something happens, but not beyond `until_us`, and serve it.
+ * Returns a signal that asks us to stop, 0, or -EIO when the worker failed.
+ */
+static int serve_round(struct daemon *d, uint64_t until_us)
+{
+    struct pollfd fds[WAIT_COUNT] = {
+        [WAIT_SIGNAL] = {.fd = d->signal_fd, .events = POLLIN},
+        [WAIT_CONTROL] = {.fd = control_fd(d->control), .events = POLLIN},
+        [WAIT_NEWS] = {.fd = worker_news_fd(d->worker), .events = POLLIN},
+    };
+    uint64_t now_us = clock_now_us();
+
+    if (poll(fds, WAIT_COUNT, wait_ms(d, until_us, now_us)) < 0 && errno != EINTR)
+        log_error("poll: %s", strerror(errno));
+    now_us = clock_now_us();
+    feed_watchdog(d, now_us);
+    if (control_take_news(d->control))
+        return -EIO;
+    control_serve(d->control, now_us);
+    return take_signal(d);
+}
+
+/* Connections of ended sessions get time to send their last bytes; a second signal cuts it short. */
+static int drain(struct daemon *d)
+{
+    uint64_t until_us = clock_now_us() + (uint64_t)d->cfg->drain_ms * 1000;
+    int rc = 0;
+
+    control_drain(d->control);
+    while (!rc && control_session_count(d->control) && clock_now_us() < until_us)
+        rc = serve_round(d, until_us);
+    if (control_session_count(d->control))
+        log_warning("stopped with the last bytes of %u sessions unsent", control_session_count(d->control));
+    return rc < 0 ? rc : 0;
+}
+
+static void say_ready(struct daemon *d)
+{
+    const uint8_t *a = d->cfg->engine.addr4, *m = d->stack.caps.mac;
+    uint64_t timeout_us = 0;
+
+    if (sd_watchdog_enabled(0, &timeout_us) > 0)
+        d->watchdog_us = timeout_us / 2;
+    log_info("sockgated %s serves %u.%u.%u.%u/%u on %s (%02x:%02x:%02x:%02x:%02x:%02x, MTU %u), control %s",
+             SOCKGATE_VERSION, a[0], a[1], a[2], a[3], d->cfg->engine.prefix4, d->cfg->device, m[0], m[1],
+             m[2], m[3], m[4], m[5], d->stack.caps.mtu, d->socket.path);
+    (void)sd_notifyf(0, "READY=1\nSTATUS=Serving %u.%u.%u.%u on %s", a[0], a[1], a[2], a[3], d->cfg->device);
+}
+
+static int run(const struct config *cfg)
+{
+    struct daemon d = {
+        .cfg = cfg, .signal_fd = -1, .socket = {.fd = -1}, .stack = STACK_CLOSED, .status_fd = -1};
+    char error[CONFIG_ERROR_MAX] = "";
+    int rc = start(&d, error, sizeof(error));
+
+    if (rc) {
+        log_error("%s", error[0] ? error : strerror(-rc));
+    } else {
+        say_ready(&d);
+        while (!rc)
+            rc = serve_round(&d, UINT64_MAX);
+        if (rc > 0) {
+            log_info("%s: stopping", rc == SIGINT ? "SIGINT" : "SIGTERM");
+            (void)sd_notify(0, "STOPPING=1");
+            rc = drain(&d);
+        }
+    }
+    stop(&d);
+    return rc ? EXIT_FAILED : EXIT_OK;
+}
+
+int main(int argc, char *argv[])
+{
+    static struct config cfg;
+    static struct options opts;
+    char error[CONFIG_ERROR_MAX];
+
+    if (options_settle(argc, argv, &cfg, &opts, error)) {
+        fprintf(stderr, "sockgated: %s\n", error);
+        return EXIT_USAGE;
+    }
+    switch (opts.action) {
+    case OPTIONS_HELP:
+        options_help(stdout);
+        break;
+    case OPTIONS_VERSION:
+        printf("sockgated %s, ABI version %u\n", SOCKGATE_VERSION, SG_ABI_VERSION);
+        break;
+    case OPTIONS_CHECK:
+        options_plan(stdout, &cfg, &opts);
+        break;
+    case OPTIONS_RUN:
+        log_open(cfg.log_level);
+        return run(&cfg);
+    }
+    return fflush(stdout) ? EXIT_FAILED : EXIT_OK;
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/stack.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "daemon/clock.h"
+#include "daemon/probe.h"
+
+static int fail(char *error, size_t bytes, const char *what, int rc)
+{
+    (void)snprintf(error, bytes, "%s: %s", what, strerror(-rc));
+    return rc;
+}
+
+/*
+ * A daemon that was killed lets go of its device a moment after it has gone: the kernel ends its io_uring
+ * requests in the background. Whoever restarts us is not to be bothered with that.
+ */
+static int open_device(struct stack *s, const struct config *cfg, char *error, size_t error_bytes)
+{
+    struct device_params params = {.mac = cfg->mac_set ? cfg->mac : NULL, .mtu = cfg->mtu};
+    uint64_t until_us = clock_now_us() + STACK_BUSY_US;
+    int rc;
+
+    while ((rc = device_open(cfg->device, &params, &s->device, error, error_bytes)) == -EBUSY &&
+           clock_now_us() < until_us)
+        (void)usleep(STACK_BUSY_STEP_US);
+    return rc;
+}
+
+static void configure(struct stack *s, const struct config *cfg)
+{
+    struct engine_config *e = &s->engine_config;
+
+    *e = cfg->engine;
+    memcpy(e->mac, s->caps.mac, sizeof(e->mac));
+    e->mtu = s->caps.mtu;
+    e->offloads = s->caps.offloads;
+    e->tx_frame_max = s->caps.tx_frame_max;
+}
+
+static int probe(struct stack *s, const struct config *cfg, char *error, size_t error_bytes)
+{
+    char text[INET_ADDRSTRLEN];
+    uint8_t mac[6];
+    int rc = probe_run(s->device, s->caps.mac, cfg->engine.addr4, cfg->probe_ms, mac);
+
+    if (!rc)
+        return 0;
+    if (rc != -EADDRINUSE)
+        return fail(error, error_bytes, "the device failed while asking for the address", rc);
+    (void)inet_ntop(AF_INET, cfg->engine.addr4, text, sizeof(text));
+    (void)snprintf(
+        error, error_bytes,
+        "the address %s is in use by the host with hardware address %02x:%02x:%02x:%02x:%02x:%02x; "
+        "choose another with --address",
+        text, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+    return rc;
+}
+
+static int allocate(struct stack *s)
+{
+    s->arena_bytes = engine_arena_bytes(&s->engine_config);
+    s->scratch_bytes = engine_scratch_bytes(&s->engine_config);
+    s->arena_fd = memfd_create("sockgate-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (s->arena_fd < 0 || ftruncate(s->arena_fd, (off_t)s->arena_bytes))
+        return -errno;
+    s->arena = mmap(NULL, s->arena_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, s->arena_fd, 0);
+    if (s->arena == MAP_FAILED) {
+        s->arena = NULL;
+        return -errno;
+    }
+    s->scratch = mmap(NULL, s->scratch_bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (s->scratch == MAP_FAILED) {
+        s->scratch = NULL;
+        return -errno;
+    }
+    return 0;
+}
+
+/* All of `ret`, whatever getrandom() does with signals. */
+static int random_fill(uint8_t *ret, size_t bytes)
+{
+    while (bytes) {
+        ssize_t n = getrandom(ret, bytes, 0);
+
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n > 0) {
+            ret += n;
+            bytes -= (size_t)n;
+        }
+    }
+    return 0;
+}
+
+int stack_open(struct stack *s, const struct config *cfg, char *error, size_t error_bytes)
+{
+    int rc;
+
+    *s = STACK_CLOSED;
+    rc = open_device(s, cfg, error, error_bytes);
+    if (rc)
+        return rc;
+    s->device->ops->caps(s->device, &s->caps);
+    configure(s, cfg);
+    rc = probe(s, cfg, error, error_bytes);
+    if (rc)
+        return rc;
+    rc = random_fill(s->engine_config.secret, sizeof(s->engine_config.secret));
+    if (rc)
+        return fail(error, error_bytes, "no random numbers (getrandom)", rc);
+    rc = allocate(s);
+    if (rc)
+        return fail(error, error_bytes, "no memory for the tables; lower the numbers in [limits]", rc);
+    s->engine = engine_init(s->arena, s->scratch, &s->engine_config, clock_now_us());
+    if (!s->engine) {
+        (void)snprintf(error, error_bytes,
+                       "the engine refuses these settings with an MTU of %u and frames of %u bytes; see "
+                       "[limits] and [network] in sockgated.conf(5)",
+                       s->caps.mtu, s->caps.tx_frame_max);
+        return -EINVAL;
+    }
+    engine_announce(s->engine, clock_now_us());
+    return 0;
+}
+
+void stack_close(struct stack *s)
+{
+    if (s->scratch)
+        (void)munmap(s->scratch, s->scratch_bytes);
+    if (s->arena)
+        (void)munmap(s->arena, s->arena_bytes);
+    if (s->arena_fd >= 0)
+        (void)close(s->arena_fd);
+    if (s->device)
+        s->device->ops->close(s->device);
+    *s = STACK_CLOSED;
+}

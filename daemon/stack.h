@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a worker runs: a device, an engine over it, and the engine's memory.
+ */
+#ifndef DAEMON_STACK_H
+#define DAEMON_STACK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/config.h"
+#include "daemon/engine/engine.h"
+#include "hw/device.h"
+
+#define STACK_BUSY_US      500000u /* how long to try again while another process holds the device */
+#define STACK_BUSY_STEP_US 20000u
+
+struct stack {
+    struct device *device;
+    struct device_caps caps;
+    struct engine *engine;
+    struct engine_config engine_config; /* with what the device said */
+    int arena_fd;                       /* memfd: connection state, to outlive the process one day */
+    void *arena, *scratch;
+    size_t arena_bytes, scratch_bytes;
+};
+
+/** Nothing open yet: stack_close() may be called. */
+#define STACK_CLOSED ((struct stack){.arena_fd = -1})
+
+/**
+ * Open the device, make sure that nobody else has the address, start the engine and queue its announcement.
+ * Blocks for up to network.probe_ms, and STACK_BUSY_US.
+ * @param error  on failure: one line that says what is wrong and what to do
+ * @return 0 or -errno; *s needs stack_close() in both cases
+ */
+int stack_open(struct stack *s, const struct config *cfg, char *error, size_t error_bytes);
+
+/** Undo stack_open(), whole or half done. The worker must have stopped. */
+void stack_close(struct stack *s);
+
+#endif

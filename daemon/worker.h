@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The worker: the one thread that runs an engine. Frames in, what applications asked for, timers, frames
+ * out, events; again, or asleep until something can have changed.
+ *
+ * The control thread talks to it in two ways. worker_call() runs a function on the worker's thread between
+ * two turns and waits for it; everything that looks at the engine or a session's rings goes this way. The
+ * worker's own messages (a session that broke the contract, memory that may be freed, a line for the log)
+ * are read with worker_news(). The worker never waits for the control thread, never logs and never frees.
+ *
+ * A turn is bounded: WORKER_KICKS_MAX kicks and WORKER_COMMANDS_MAX commands of each channel, one burst of
+ * frames, one page of an admin query.
+ */
+#ifndef DAEMON_WORKER_H
+#define DAEMON_WORKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/config.h"
+#include "daemon/engine/engine.h"
+#include "daemon/session.h"
+#include "hw/device.h"
+
+#define WORKER_KICKS_MAX      256u /* kicks taken from a channel in a turn */
+#define WORKER_COMMANDS_MAX   64u  /* commands taken from a channel in a turn */
+#define WORKER_TX_ROUNDS      16u  /* bursts sent in a turn */
+#define WORKER_PAUSES         8u   /* idle looks with a pause before the CPU is offered to others */
+#define WORKER_TX_RETRY_US    200u /* sleep while the device is full: it does not say when it no longer is */
+/* Sleep while an application's event ring is full; doubled up to the maximum as long as nothing moves. */
+#define WORKER_BLOCKED_US_MIN 1000u
+#define WORKER_BLOCKED_US_MAX 16000u
+
+#define WORKER_NOTICE_MAX     256u
+
+struct worker;
+
+struct worker_params {
+    const struct config *cfg;
+    struct engine *engine;
+    struct device *device;
+    struct sg_status_worker *status; /* on the status page */
+};
+
+/** What the worker counts; read through worker_call(). */
+struct worker_counters {
+    uint64_t turns;
+    uint64_t sleeps;
+    uint64_t rx_bursts;       /* that held frames */
+    uint64_t tx_bursts;       /* that sent frames */
+    uint64_t tx_full;         /* the device took none */
+    uint64_t kicks, commands; /* taken from applications */
+    uint64_t events;          /* given to applications */
+    uint64_t events_deferred; /* an event ring was full */
+    uint64_t wakes_futex, wakes_eventfd;
+    uint64_t calls; /* from the control thread */
+    uint64_t sessions_added, sessions_ended, sessions_faulted;
+};
+
+enum worker_news_kind {
+    WORKER_NEWS_FAULT,  /* session: broke the contract, is ended; close its connection. text: how */
+    WORKER_NEWS_DONE,   /* session: its memory is no longer used; free it */
+    WORKER_NEWS_NOTICE, /* text: worth a log line */
+    WORKER_NEWS_FAILED, /* text: the device or the ring failed for good; the worker only answers calls now */
+};
+
+struct worker_news {
+    enum worker_news_kind kind;
+    struct app_session *session;
+    char text[WORKER_NOTICE_MAX];
+};
+
+/** Make a worker; its thread does not run yet. Nothing of `p` is owned; all must outlive the worker. */
+int worker_create(const struct worker_params *p, struct worker **ret);
+
+/** Start the thread. Returns 0, or -errno when it could not start or has no io_uring. */
+int worker_start(struct worker *w);
+
+/** Let the thread finish its turn and end, and wait for that. Nothing when it does not run. */
+void worker_stop(struct worker *w);
+
+/** Free a stopped worker; accepts NULL. */
+void worker_free(struct worker *w);
+
+/**
+ * Run fn(w, arg) on the worker's thread between two turns and wait for it; on the caller's when the thread
+ * does not run. For the control thread only. Returns what fn returned.
+ */
+int worker_call(struct worker *w, int (*fn)(struct worker *w, void *arg), void *arg);
+
+/** Polls readable while there is news. */
+int worker_news_fd(const struct worker *w);
+
+/** Take the oldest news; false when there is none. For the control thread only. */
+bool worker_news(struct worker *w, struct worker_news *ret);
+
+/* ---- For functions that run on the worker's thread (worker_call) -------------------------------- */
+
+/** Add a session (arg: struct app_session *). Returns 0 or -errno (-ENOSPC: no room for another). */
+int worker_session_add(struct worker *w, void *session);
+
+/** End a session that was added, if it is not ended yet. Its memory comes back as WORKER_NEWS_DONE. */
+int worker_session_end(struct worker *w, void *session);
+
+/** Does nothing: shows that the worker turns. */
+int worker_ping(struct worker *w, void *unused);
+
+struct engine *worker_engine(struct worker *w);
+/** The session with the engine's number `sid`, attached or draining; NULL: none. */
+const struct app_session *worker_session(const struct worker *w, int sid);
+const struct worker_counters *worker_counters(const struct worker *w);
+void worker_device_stats(const struct worker *w, struct device_stats *ret);
+/** The time of the turn. */
+uint64_t worker_now_us(const struct worker *w);
+
+#endif
