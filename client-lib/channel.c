@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The channel's rings: commands and kicks out, events in.
+ */
+#include "client-lib/channel.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client-lib/lib.h"
+
+/* How long to sleep between looks for room in a full ring; the daemon empties rings once a turn. */
+#define ROOM_SLEEP_NS 50000
+
+int sc__channel_init(struct channel *ch, struct sc_lib *lib, uint32_t slot_count)
+{
+    ch->lib = lib;
+    ch->slot_count = slot_count;
+    ch->next_tag = 1;
+    LIST_INIT(&ch->followers);
+    LIST_INIT(&ch->any);
+    TAILQ_INIT(&ch->pending);
+    TAILQ_INIT(&ch->deferred);
+    pthread_mutex_init(&ch->lock, NULL);
+    ch->descs = calloc(slot_count, sizeof(ch->descs[0]));
+    ch->slot_used = calloc(((size_t)slot_count + 63) / 64, sizeof(ch->slot_used[0]));
+    if (!ch->descs || !ch->slot_used)
+        return -ENOMEM;
+    ch->slot_used[0] = 1; /* Slot 0 is never a socket. */
+    return 0;
+}
+
+void sc__channel_fini(struct channel *ch)
+{
+    if (!ch->lib)
+        return;
+    free(ch->descs);
+    free(ch->slot_used);
+    pthread_mutex_destroy(&ch->lock);
+}
+
+/* ---- Slot numbers ---------------------------------------------------------------------------------------
+ */
+
+bool sc__slot_take(struct channel *ch, struct desc *d)
+{
+    uint32_t words = (ch->slot_count + 63) / 64;
+    uint32_t slot = SG_SLOT_NONE;
+
+    pthread_mutex_lock(&ch->lock);
+    for (uint32_t w = ch->slot_hint; w < words && !slot; w++) {
+        ch->slot_hint = w;
+        if (ch->slot_used[w] != UINT64_MAX)
+            slot = w * 64 + (uint32_t)__builtin_ctzll(~ch->slot_used[w]);
+    }
+    if (slot >= ch->slot_count) /* The bitmap's last word has bits beyond the end. */
+        slot = SG_SLOT_NONE;
+    if (slot) {
+        ch->slot_used[slot / 64] |= UINT64_C(1) << slot % 64;
+        d->num = slot;
+        d->slot = &ch->lib->slots[slot];
+        ch->descs[slot] = d;
+    }
+    pthread_mutex_unlock(&ch->lock);
+    return slot != SG_SLOT_NONE;
+}
+
+void sc__slot_give(struct channel *ch, uint32_t slot)
+{
+    ch->descs[slot] = NULL;
+    ch->slot_used[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    if (slot / 64 < ch->slot_hint)
+        ch->slot_hint = slot / 64;
+}
+
+/* ---- Out ------------------------------------------------------------------------------------------------
+ */
+
+/* [P3] towards the daemon: after publishing, wake its worker if it sleeps. */
+static void doorbell(struct channel *ch)
+{
+    static const uint64_t one = 1;
+
+    sg_fence(); /* [P3] */
+    if (sg_load_relaxed_u32(&ch->lib->status->worker[ch->worker].sleeping)) {
+        ssize_t n = write(ch->lib->doorbell_fd, &one, sizeof(one));
+
+        (void)n; /* EAGAIN: the counter is full, so the daemon is being woken already. */
+    }
+}
+
+/*
+ * Wait until `ring` has a free record; lock held, released while sleeping. Events are drained meanwhile: a
+ * daemon that can't deliver a reply takes no further command.
+ */
+static int room_wait(struct channel *ch, struct sg_ring *ring)
+{
+    const struct timespec pause = {.tv_nsec = ROOM_SLEEP_NS};
+
+    while (sg_ring_free(ring) == 0) {
+        doorbell(ch);
+        sc__channel_drain(ch);
+        pthread_mutex_unlock(&ch->lock);
+        (void)nanosleep(&pause, NULL);
+        sc__lib_check_alive(ch->lib, false);
+        pthread_mutex_lock(&ch->lock);
+        if (sc__lib_dead(ch->lib))
+            return -ENETDOWN;
+    }
+    return 0;
+}
+
+int sc__command_push(struct channel *ch, struct sg_cmd *cmd, struct pending *p)
+{
+    int rc;
+
+    pthread_mutex_lock(&ch->lock);
+    rc = sc__lib_dead(ch->lib) ? -ENETDOWN : room_wait(ch, &ch->cmds);
+    if (!rc) {
+        cmd->tag = 0;
+        if (p) {
+            cmd->tag = p->tag = ch->next_tag++;
+            if (ch->next_tag == 0)
+                ch->next_tag = 1;
+            TAILQ_INSERT_TAIL(&ch->pending, p, next);
+        }
+        memcpy(sg_ring_slot(&ch->cmds, sizeof(*cmd), 0), cmd, sizeof(*cmd));
+        sg_ring_publish(&ch->cmds, 1);
+        doorbell(ch);
+    }
+    pthread_mutex_unlock(&ch->lock);
+    return rc;
+}
+
+int sc__command_wait(struct channel *ch, struct pending *p)
+{
+    int rc;
+
+    pthread_mutex_lock(&ch->lock);
+    while (!p->done && !sc__lib_dead(ch->lib)) {
+        sc__waiter_reset(&p->w);
+        pthread_mutex_unlock(&ch->lock);
+        (void)sc__channel_wait(ch, &p->w, DEADLINE_NEVER, 0);
+        pthread_mutex_lock(&ch->lock);
+    }
+    if (!p->done)
+        TAILQ_REMOVE(&ch->pending, p, next);
+    rc = p->done ? p->result : -ENETDOWN;
+    pthread_mutex_unlock(&ch->lock);
+    return rc;
+}
+
+int sc__command(struct channel *ch, struct sg_cmd *cmd, uint64_t *value)
+{
+    struct pending p = {0};
+    int rc = sc__command_push(ch, cmd, &p);
+
+    if (!rc)
+        rc = sc__command_wait(ch, &p);
+    if (rc >= 0 && value)
+        *value = p.value;
+    return rc;
+}
+
+void sc__kick_push(struct channel *ch, uint32_t slot)
+{
+    pthread_mutex_lock(&ch->lock);
+    if (!sc__lib_dead(ch->lib) && room_wait(ch, &ch->kicks) == 0) {
+        memcpy(sg_ring_slot(&ch->kicks, sizeof(slot), 0), &slot, sizeof(slot));
+        sg_ring_publish(&ch->kicks, 1);
+        doorbell(ch);
+    }
+    pthread_mutex_unlock(&ch->lock);
+}
+
+/* ---- In -------------------------------------------------------------------------------------------------
+ */
+
+static void defer(struct channel *ch, struct desc *d)
+{
+    if (d->is_deferred)
+        return;
+    d->is_deferred = true;
+    sc__desc_ref(d);
+    TAILQ_INSERT_TAIL(&ch->deferred, d, deferred);
+}
+
+/* The reply to a command. Replies come in the order of the commands, so the search is short. */
+static void take_reply(struct channel *ch, const struct sg_event *ev)
+{
+    struct pending *p;
+    struct desc *d;
+
+    TAILQ_FOREACH(p, &ch->pending, next)
+    {
+        if (p->tag == ev->tag)
+            break;
+    }
+    if (!p) /* A repeated answer after a restart of the daemon. */
+        return;
+    TAILQ_REMOVE(&ch->pending, p, next);
+    p->result = ev->result;
+    p->value = ev->value;
+    p->done = true;
+    d = p->closing;
+    if (d) {
+        sc__slot_give(ch, d->num);
+        sc__desc_unref(d);
+        return;
+    }
+    sc__waiter_wake(ch, &p->w);
+}
+
+static struct desc *desc_of(struct channel *ch, uint32_t slot)
+{
+    return slot < ch->slot_count ? ch->descs[slot] : NULL;
+}
+
+/* First pass over one event, before the fence of [S5]. */
+static void take_event(struct channel *ch, const struct sg_event *ev)
+{
+    struct desc *d = desc_of(ch, ev->slot);
+
+    if (ev->kind == SG_EV_SOCK && d)
+        sg_store_relaxed_u32(&d->slot->a.ev_seen, sg_load_acquire_u32(&d->slot->d.ev_posted)); /* [S5] */
+    if (ev->kind == SG_EV_RELEASE && d) {
+        d->release_asked = true;
+        defer(ch, d);
+    }
+}
+
+/* Second pass, after the fence: tell those who wait. */
+static void announce_event(struct channel *ch, const struct sg_event *ev)
+{
+    struct desc *d = desc_of(ch, ev->slot);
+
+    if (ev->kind == SG_EV_REPLY)
+        take_reply(ch, ev);
+    if (ev->kind != SG_EV_SOCK || !d)
+        return;
+    if (__atomic_load_n(&d->has_cb, __ATOMIC_ACQUIRE))
+        defer(ch, d);
+    sc__channel_changed(ch, d);
+}
+
+void sc__channel_drain(struct channel *ch)
+{
+    uint32_t n = sg_ring_waiting(&ch->events);
+
+    if (n == UINT32_MAX) { /* Not a daemon of ours any more. */
+        __atomic_store_n(&ch->lib->dead, 1, __ATOMIC_RELEASE);
+        sc__channel_wake_all(ch);
+        return;
+    }
+    if (n == 0)
+        return;
+    for (uint32_t i = 0; i < n; i++)
+        take_event(ch, sg_ring_slot(&ch->events, sizeof(struct sg_event), i));
+    sg_fence(); /* [S5] one for the whole batch */
+    for (uint32_t i = 0; i < n; i++)
+        announce_event(ch, sg_ring_slot(&ch->events, sizeof(struct sg_event), i));
+    sg_ring_consume(&ch->events, n);
+    if (n == ch->events.entries) /* It was full: the daemon may hold events back. */
+        doorbell(ch);
+}
+
+void sc__channel_run_deferred(struct channel *ch)
+{
+    struct desc *d;
+
+    for (;;) {
+        pthread_mutex_lock(&ch->lock);
+        d = TAILQ_FIRST(&ch->deferred);
+        if (d) {
+            TAILQ_REMOVE(&ch->deferred, d, deferred);
+            d->is_deferred = false;
+        }
+        pthread_mutex_unlock(&ch->lock);
+        if (!d)
+            return;
+        sc__desc_run_deferred(d);
+        sc__desc_unref(d);
+    }
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One socket's slot: the daemon's line read in the right order, the application's line written in the right
+ * order, and the frame of every call on a socket.
+ */
+#include <errno.h>
+
+#include "client-lib/lib.h"
+
+/* ---- A call under way -----------------------------------------------------------------------------------
+ */
+
+int sc__op_begin(struct op *op, struct sc_sock *s, int64_t timeout_ms, bool dontwait)
+{
+    if (!s)
+        return -EINVAL;
+    if (sc__lib_foreign(s->lib))
+        return -EBADF;
+    op->s = s;
+    op->d = s->d;
+    op->nonblock = dontwait || timeout_ms == 0;
+    op->listed = op->granted = false;
+    op->deadline_ns = op->nonblock || timeout_ms < 0 ? DEADLINE_NEVER : sc__deadline(timeout_ms);
+    pthread_mutex_lock(&op->d->lock);
+    if (__atomic_load_n(&s->closed, __ATOMIC_ACQUIRE)) {
+        pthread_mutex_unlock(&op->d->lock);
+        return -EBADF;
+    }
+    return 0;
+}
+
+int sc__op_block(struct op *op)
+{
+    struct desc *d = op->d;
+    int rc;
+
+    if (op->nonblock)
+        sc__lib_check_alive(d->lib, false);
+    if (sc__lib_dead(d->lib))
+        return -ENETDOWN;
+    if (op->nonblock)
+        return -EAGAIN;
+    if (!op->listed) { /* Listed first, looked at again afterwards: see channel.h. */
+        sc__waiter_add(d->ch, d, &op->w);
+        op->listed = true;
+        return 0;
+    }
+    pthread_mutex_unlock(&d->lock);
+    rc = sc__channel_wait(d->ch, &op->w, op->deadline_ns, WAIT_DEFER | WAIT_EINTR);
+    pthread_mutex_lock(&d->lock);
+    if (__atomic_load_n(&op->s->closed, __ATOMIC_ACQUIRE))
+        return -EBADF;
+    sc__waiter_reset(&op->w);
+    return rc;
+}
+
+int sc__op_end(struct op *op, int rc)
+{
+    pthread_mutex_unlock(&op->d->lock);
+    if (op->listed)
+        sc__waiter_remove(op->d->ch, &op->w);
+    return rc;
+}
+
+int sc__op_command(struct op *op, struct sg_cmd *cmd, uint64_t *value)
+{
+    struct desc *d = op->d;
+    struct pending p = {0};
+    int rc;
+
+    cmd->slot = d->num;
+    rc = sc__command_push(d->ch, cmd, &p);
+    if (rc)
+        return rc;
+    pthread_mutex_unlock(&d->lock);
+    rc = sc__command_wait(d->ch, &p);
+    pthread_mutex_lock(&d->lock);
+    if (rc >= 0 && value)
+        *value = p.value;
+    return __atomic_load_n(&op->s->closed, __ATOMIC_ACQUIRE) ? -EBADF : rc;
+}
+
+/* ---- The daemon's line ------------------------------------------------------------------------------------
+ */
+
+void sc__line_read(const struct desc *d, struct line *ret)
+{
+    const struct sg_slot_daemon *l = &d->slot->d;
+
+    /* The daemon writes rx_tail, error, flags, state in this order, so reading them backwards shows no end
+     * of file or error before the bytes that came ahead of it. */
+    ret->state = __atomic_load_n(&l->state, __ATOMIC_ACQUIRE);
+    ret->flags = sg_load_acquire_u32(&l->flags);
+    ret->error = sg_load_relaxed_u32(&l->error);
+    ret->rx_tail = sg_load_acquire_u64(&l->rx_tail); /* [S1] */
+}
+
+uint8_t *sc__region(struct desc *d, uint32_t region, uint8_t log2)
+{
+    uint64_t off = (uint64_t)region << SG_REGION_SHIFT;
+    const struct sc_lib *lib = d->lib;
+
+    if (log2 >= SG_REGION_LOG2_MIN && log2 <= SG_REGION_LOG2_MAX && off >= lib->heap_off &&
+        off <= lib->seg_bytes && UINT64_C(1) << log2 <= lib->seg_bytes - off)
+        return lib->seg + off;
+    sc__lib_die(d->lib);
+    return NULL;
+}
+
+/* ---- The application's line -------------------------------------------------------------------------- */
+
+/* [S6] after writing the line and a full fence: kick unless a kick is pending. */
+static void kick(struct desc *d)
+{
+    if (sg_load_acquire_u32(&d->slot->d.kick_seen) != d->kick_posted)
+        return;
+    d->kick_posted++;
+    sg_store_release_u32(&d->slot->a.kick_posted, d->kick_posted);
+    sc__kick_push(d->ch, d->num);
+}
+
+void sc__rx_advance(struct desc *d, uint64_t head)
+{
+    d->rx_head = head;
+    sg_store_release_u64(&d->slot->a.rx_head, head); /* [S3] */
+    sg_fence();                                      /* [S6] */
+    if (head >= sg_load_relaxed_u64(&d->slot->d.rx_notify))
+        kick(d);
+}
+
+void sc__tx_advance(struct desc *d, uint64_t tail)
+{
+    d->tx_tail = tail;
+    sg_store_release_u64(&d->slot->a.tx_tail, tail); /* [S2] */
+    sg_fence();                                      /* [S6] */
+    kick(d);
+}
+
+static void want_set(struct desc *d, bool on)
+{
+    if (d->want_tx == on)
+        return;
+    d->want_tx = on;
+    sg_store_relaxed_u32(&d->slot->a.want, on ? SG_WANT_TX : 0);
+    if (on)
+        sg_fence(); /* [S7] */
+}
+
+static uint64_t tx_free(const struct desc *d, uint8_t log2)
+{
+    uint64_t used = d->tx_tail - sg_load_acquire_u64(&d->slot->d.tx_head); /* [S4] */
+    uint64_t size = UINT64_C(1) << log2;
+
+    return used <= size ? size - used : 0;
+}
+
+/* Ask for a send region. Unlocks the socket; others keep off the region meanwhile. */
+static int tx_grant(struct op *op)
+{
+    struct sg_cmd cmd = {.op = SG_CMD_GRANT};
+    struct desc *d = op->d;
+    int rc;
+
+    if (op->granted)
+        return -ENOBUFS;
+    op->granted = true;
+    d->tx_busy = true;
+    rc = sc__op_command(op, &cmd, NULL);
+    d->tx_busy = false;
+    pthread_mutex_lock(&d->ch->lock);
+    sc__channel_changed(d->ch, d);
+    pthread_mutex_unlock(&d->ch->lock);
+    return rc < 0 ? rc : TX_LOOK_AGAIN;
+}
+
+int sc__tx_room(struct op *op, uint64_t need, struct tx_room *ret)
+{
+    struct desc *d = op->d;
+    const struct sg_slot_daemon *l = &d->slot->d;
+    uint32_t region = sg_load_relaxed_u32(&l->tx_region);
+
+    if (d->tx_busy)
+        return -EAGAIN;
+    if (!region)
+        return tx_grant(op);
+    ret->log2 = __atomic_load_n(&l->tx_log2, __ATOMIC_RELAXED);
+    ret->base = sc__region(d, region, ret->log2);
+    if (!ret->base)
+        return -ENETDOWN;
+    if (need > UINT64_C(1) << ret->log2)
+        return -EMSGSIZE;
+    ret->free = tx_free(d, ret->log2);
+    if (ret->free < need) {
+        want_set(d, true);
+        ret->free = tx_free(d, ret->log2); /* [S7] */
+        if (ret->free < need)
+            return -EAGAIN;
+    }
+    want_set(d, false);
+    if (ret->free == UINT64_C(1) << ret->log2) { /* Empty: start again at the region's first line. */
+        d->tx_base = d->tx_tail;
+        sg_store_relaxed_u64(&d->slot->a.tx_base, d->tx_base);
+    }
+    ret->pos = d->tx_tail - d->tx_base;
+    return 0;
+}
+
+bool sc__tx_writable(struct desc *d)
+{
+    const struct sg_slot_daemon *l = &d->slot->d;
+    uint8_t log2 = __atomic_load_n(&l->tx_log2, __ATOMIC_RELAXED);
+    uint64_t third;
+
+    if (d->tx_busy)
+        return false;
+    if (!sg_load_relaxed_u32(&l->tx_region)) /* The next send asks for one. */
+        return true;
+    /* The daemon tells of room from a third of the ring on, so that a sender is not woken for each segment.
+     */
+    third = (UINT64_C(1) << log2) / 3;
+    if (tx_free(d, log2) >= third)
+        return true;
+    want_set(d, true);
+    return tx_free(d, log2) >= third;
+}
+
+/* The daemon wants the send region back: give it if nothing lies in it. */
+static void tx_release(struct desc *d)
+{
+    struct sg_cmd cmd = {.op = SG_CMD_RELEASE, .slot = d->num};
+    struct pending p = {0};
+    int rc = -EBUSY;
+
+    pthread_mutex_lock(&d->lock);
+    if (!d->closed && !d->tx_busy && sg_load_relaxed_u32(&d->slot->d.tx_region) &&
+        sg_load_acquire_u64(&d->slot->d.tx_head) == d->tx_tail)
+        rc = sc__command_push(d->ch, &cmd, &p);
+    d->tx_busy |= rc == 0;
+    pthread_mutex_unlock(&d->lock);
+    if (rc)
+        return;
+    (void)sc__command_wait(d->ch, &p); /* -EBUSY: the daemon has changed its mind. */
+    pthread_mutex_lock(&d->lock);
+    d->tx_busy = false;
+    pthread_mutex_lock(&d->ch->lock);
+    sc__channel_changed(d->ch, d);
+    pthread_mutex_unlock(&d->ch->lock);
+    pthread_mutex_unlock(&d->lock);
+}
+
+void sc__desc_run_deferred(struct desc *d)
+{
+    struct sc_lib *lib = d->lib;
+    bool release;
+
+    pthread_mutex_lock(&d->ch->lock);
+    release = d->release_asked;
+    d->release_asked = false;
+    pthread_mutex_unlock(&d->ch->lock);
+    if (release)
+        tx_release(d);
+    if (!__atomic_load_n(&d->has_cb, __ATOMIC_ACQUIRE))
+        return;
+    pthread_mutex_lock(&lib->cb_lock);
+    if (d->cb && !__atomic_load_n(&d->cb_sock->closed, __ATOMIC_ACQUIRE))
+        d->cb(d->cb_sock, d->cb_arg);
+    pthread_mutex_unlock(&lib->cb_lock);
+}
