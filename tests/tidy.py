@@ -27,7 +27,7 @@ MAY_INCLUDE = {
     "daemon": ["daemon/*", "hw/*", "proto/*", "control.pb-c.h"],
     "client-lib": ["client-lib/*", "proto/*", "sockclient.h", "control.pb-c.h"],
     "examples": ["sockclient.h", "examples/*"],
-    "bench": ["bench/*", "proto/abi/*", "sockclient.h"],
+    "bench": ["bench/*", "proto/abi/*", "tests/support/*"],
     "tests": ["*"],
 }
 

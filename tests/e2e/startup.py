@@ -1,0 +1,145 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Starting wrongly: one line that says what is wrong and what to do, and a status that is not 0."""
+import os
+import re
+import shutil
+import subprocess
+
+import harness
+from harness import DAEMON_ADDR, case, check, check_equal
+
+START_S = 10
+
+
+def start_wrongly(env, *arguments, wrapper=(), program=None):
+    """Runs sockgated, which must refuse; returns its one line."""
+    command = [*wrapper, program or harness.program("sockgated"), *arguments]
+    try:
+        done = subprocess.run(command, env=env.env, capture_output=True, text=True, timeout=START_S * harness.PATIENCE)
+    except subprocess.TimeoutExpired as expired:
+        raise harness.Failure(f"it started: {command}: {expired.stderr}") from None
+    check(done.returncode != 0, f"status 0: {done.stdout}{done.stderr}")
+    check(done.returncode > 0, f"it was killed by signal {-done.returncode}: {done.stderr}")
+    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    check_equal(len(lines), 1, f"lines printed ({lines})")
+    print(lines[0])
+    return lines[0]
+
+
+def arguments(env, device="tap:sg0", address=f"{DAEMON_ADDR}/24"):
+    return ["--device", device, "--address", address, "--control", env.control]
+
+
+def check_says(line, *patterns):
+    for pattern in patterns:
+        check(re.search(pattern, line, re.IGNORECASE), f"{line!r} does not say {pattern!r}")
+
+
+@case
+def wrong_config(env):
+    path = os.path.join(env.dir, "sockgated.conf")
+    for text, patterns in (("[network]\nmtu = banana\n", ["banana|mtu", path]),
+                           ("nonsense without an equals sign\n", [path, "1"]),
+                           ("[no-such-section]\nkey = 1\n", [path])):
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+        check_says(start_wrongly(env, "--config", path, *arguments(env)), *patterns)
+        check_says(start_wrongly(env, "--check", "--config", path, *arguments(env)), *patterns)
+    check_says(start_wrongly(env, "--config", path + ".missing", *arguments(env)), "missing", "no such file|not exist")
+
+
+@case
+def wrong_address(env):
+    for address in ("10.77.0.2", "10.77.0.999/24", "10.77.0.2/33", "0.0.0.0/24", "224.0.0.1/24"):
+        check_says(start_wrongly(env, *arguments(env, address=address)), re.escape(address.split("/")[0]))
+
+
+@case
+def wrong_option(env):
+    check_says(start_wrongly(env, "--no-such-option"), "no-such-option")
+
+
+@case
+def missing_tun(env):
+    harness.run("mount", "-t", "tmpfs", "none", "/dev/net") # in this test's own mount namespace
+    check_says(start_wrongly(env, *arguments(env)), "/dev/net/tun", "modprobe|module|device")
+
+
+@case
+def no_privileges(env):
+    # A copy that any user may run; the tree may lie where only root can look.
+    copy = os.path.join(env.dir, "sockgated")
+    shutil.copy(harness.program("sockgated"), copy)
+    os.chmod(env.dir, 0o777)
+    line = start_wrongly(env, *arguments(env), program=copy,
+                         wrapper=["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                                  "--bounding-set=-all", "--inh-caps=-all"])
+    check_says(line, "permi|CAP_NET_ADMIN|privilege|root", "CAP_NET_ADMIN|root|sudo|user")
+
+
+@case
+def address_in_use(env):
+    """The kernel holds the daemon's address itself: both would answer."""
+    harness.run("ip", "addr", "add", f"{DAEMON_ADDR}/24", "dev", "lo")
+    check_says(start_wrongly(env, *arguments(env)), re.escape(DAEMON_ADDR), "use|held|kernel")
+
+
+@case
+def unknown_device(env):
+    check_says(start_wrongly(env, *arguments(env, device="banana:sg0")), "banana", "tap")
+    check_says(start_wrongly(env, *arguments(env, device="tap:" + "x" * 40)), "x" * 15)
+
+
+@case
+def later_device(env):
+    """Devices of later releases: named, not 'unknown'."""
+    for device in ("dpdk:0000:00:00.0", "xdp:eth0"):
+        check_says(start_wrongly(env, *arguments(env, device=device)), device.split(":")[0])
+
+
+@case
+def device_taken(env):
+    env.start_daemon()
+    line = start_wrongly(env, "--device", "tap:sg0", "--address", "10.77.1.2/24", "--control", env.control + "2")
+    check_says(line, "sg0", "use|busy|holds")
+
+
+@case
+def control_socket_taken(env):
+    env.start_daemon()
+    line = start_wrongly(env, "--device", "tap:sg1", "--address", "10.77.1.2/24", "--control", env.control)
+    check_says(line, re.escape(env.control), "another sockgated")
+    check_equal(env.daemon.running(), True, "the first daemon still runs")
+    env.ctl("sockets")
+
+
+@case
+def stale_control_socket_is_replaced(env):
+    """What a killed daemon left behind does not keep the next one from starting."""
+    env.start_daemon().kill()
+    check(os.path.exists(env.control), "there is nothing stale: proves nothing")
+    env.start_daemon()
+    env.ctl("sockets")
+
+
+@case
+def check_prints_the_plan(env):
+    done = subprocess.run([harness.program("sockgated"), "--check", *arguments(env)], env=env.env,
+                          capture_output=True, text=True, timeout=START_S)
+    check_equal(done.returncode, 0, "status of --check")
+    check_says(done.stdout, "tap:sg0", re.escape(DAEMON_ADDR), re.escape(env.control))
+    check(not os.path.exists(env.control), "--check made a control socket")
+
+
+@case
+def tools_without_daemon(env):
+    for name in ("sockgatectl", "openmv_client"):
+        arguments_of = ["sockets"] if name == "sockgatectl" else [DAEMON_ADDR, "9000"]
+        done = subprocess.run([harness.program(name), *arguments_of], env=env.env, capture_output=True, text=True,
+                              timeout=START_S)
+        check(done.returncode > 0, f"{name}: status {done.returncode}")
+        check_says(done.stderr, re.escape(env.control) + "|sockgated")
+
+
+harness.main()
