@@ -79,8 +79,13 @@ static void after_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg
         tcp_rtt_sample(e, c, a->rtt_us);
         c->backoff = 0;
     }
-    if (c->tlp_end && seq_ge(c->snd_una, c->tlp_end))
+    if (c->tlp_end && seq_ge(c->snd_una, c->tlp_end)) {
+        /* The probe spoiled the sample. Without one for ever the path would be probed too early for ever: the
+         * next flight is sent without a probe, and measured. */
+        if (!a->rtt_us && !c->backoff)
+            c->backoff = 1;
         c->tlp_end = 0;
+    }
     if (c->rto_mode == RTO_REORDER && tcp_flight(c))
         return;
     if (a->acked_bytes || a->sacked_bytes || !tcp_flight(c))

@@ -251,6 +251,7 @@ static enum verdict step8_fin(struct engine *e, struct tcp_conn *c, const struct
         return SEG_GO_ON;
     c->flags |= TF_FIN_RCVD | TF_ACK_NOW;
     c->rcv_nxt++;
+    tcp_reass_free(e, c); /* What a lying peer sent beyond its own FIN. */
     if (seq_lt(c->rcv_adv, c->rcv_nxt))
         c->rcv_adv = c->rcv_nxt;
     c->s.pub_flags |= SG_F_RX_FIN;
