@@ -14,6 +14,7 @@
 #ifndef DAEMON_SESSION_H
 #define DAEMON_SESSION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -53,6 +54,7 @@ struct app_session {
     void *heap_meta;       /* the same */
     uint8_t *slot_channel; /* which channel to tell about a slot: the one that opened it */
     int sid;               /* the engine's number */
+    bool parted;           /* worker_session_end() was called: nothing waits on its descriptors any more */
     const char *fault;     /* the application broke the contract: how; a constant string */
 
     /* The control thread's. */

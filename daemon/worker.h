@@ -100,7 +100,11 @@ bool worker_news(struct worker *w, struct worker_news *ret);
 /** Add a session (arg: struct app_session *). Returns 0 or -errno (-ENOSPC: no room for another). */
 int worker_session_add(struct worker *w, void *session);
 
-/** End a session that was added, if it is not ended yet. Its memory comes back as WORKER_NEWS_DONE. */
+/**
+ * Part from a session that was added (arg: struct app_session *): end it, unless it is ended because of a
+ * fault, and wake whoever waits on its rings. To be called once its control connection is closed, after
+ * WORKER_NEWS_FAULT too. Its memory comes back as WORKER_NEWS_DONE, never before this call.
+ */
 int worker_session_end(struct worker *w, void *session);
 
 /** Does nothing: shows that the worker turns. */

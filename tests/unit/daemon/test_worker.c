@@ -445,3 +445,34 @@ Test(worker, failed_device_is_told_and_calls_are_still_answered, .timeout = 20)
     rig_serve(&rig, 0);
     rig_stop(&rig);
 }
+
+static void *sleep_on_futex(void *arg)
+{
+    struct peer_session *s = arg;
+
+    __atomic_store_n(&s->ctl->sleep, SG_SLEEP_FUTEX, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&s->ctl->sleep, __ATOMIC_SEQ_CST) == SG_SLEEP_FUTEX)
+        (void)syscall(SYS_futex, &s->ctl->sleep, FUTEX_WAIT, SG_SLEEP_FUTEX, NULL, NULL, 0);
+    return NULL;
+}
+
+/* A thread that waits when its process is expelled is woken after the connection was closed, not before. */
+Test(worker, sleeper_of_an_expelled_session_is_woken, .timeout = 20)
+{
+    struct pollfd closed = {.events = POLLIN};
+    struct peer_session s;
+    pthread_t t;
+
+    rig_init(&rig);
+    rig_start(&rig, true);
+    peer_attach(&s, &rig);
+    cr_assert_eq(pthread_create(&t, NULL, sleep_on_futex, &s), 0);
+    (void)usleep(20000);
+    lie_kick_tail(&s);
+    peer_ring(&s);
+    cr_assert_eq(pthread_join(t, NULL), 0);
+    closed.fd = s.p.fd;
+    cr_assert_eq(poll(&closed, 1, 0), 1, "woken before it could see why");
+    peer_detach(&s);
+    rig_stop(&rig);
+}
