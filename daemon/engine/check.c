@@ -96,7 +96,7 @@ const char *engine_check(const struct engine *e)
     uint32_t conns = 0, segs = 0, ranges = 0, reqs = 0, tws = 0, listeners = 0, hashed = 0;
     const char *bad;
 
-    for (uint32_t i = 0; i < e->cfg.conn_max; i++) {
+    for (uint32_t i = 0; i < e->tcp.conn_pool.high; i++) {
         const struct tcp_conn *c = &e->tcp.conns[i];
 
         if (c->s.kind != SK_TCP)
@@ -109,11 +109,11 @@ const char *engine_check(const struct engine *e)
         ranges += c->ooo_count;
         hashed += !!(c->flags & TF_HASHED);
     }
-    for (uint32_t i = 0; i < e->cfg.req_max; i++)
+    for (uint32_t i = 0; i < e->tcp.req_pool.high; i++)
         reqs += e->tcp.reqs[i].used;
-    for (uint32_t i = 0; i < e->cfg.tw_max; i++)
+    for (uint32_t i = 0; i < e->tcp.tw_pool.high; i++)
         tws += e->tcp.tws[i].used;
-    for (uint32_t i = 0; i < e->cfg.listen_max; i++)
+    for (uint32_t i = 0; i < e->tcp.listener_pool.high; i++)
         listeners += e->tcp.listeners[i].s.kind == SK_LISTEN;
     bad = neigh_check(e);
     bad = bad ? bad : frag_check(e);

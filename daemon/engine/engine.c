@@ -250,6 +250,8 @@ void engine_timers(struct engine *e, uint64_t now_us)
     wheel_advance(&e->wheel, now_us);
     while ((node = wheel_pop(&e->wheel)) != NIL)
         tcp_timer_node(e, node);
+    if (e->closing)
+        session_close_run(e);
     neigh_timers(e, now_us);
     frag_timers(e, now_us);
 }
@@ -260,6 +262,8 @@ uint64_t engine_deadline(const struct engine *e)
     uint64_t neigh = neigh_deadline(e);
     uint64_t frag = frag_deadline(e);
 
+    if (e->closing)
+        return 0;
     if (neigh < t)
         t = neigh;
     return frag < t ? frag : t;

@@ -164,8 +164,9 @@ int engine_session_add(struct engine *e, const struct engine_session *s, uint64_
 
 /**
  * The application is gone (or was expelled): close all it had as the kernel does when a process dies:
- * listeners end, connections with unread data are reset, others send what is queued and then FIN. The
- * memory must stay mapped until engine_session_idle() says true; then call engine_session_drop().
+ * listeners end, connections with unread data are reset, others send what is queued and then FIN. A
+ * session with very many sockets is closed over several turns (engine_timers() goes on). The memory must stay
+ * mapped until engine_session_idle() says true; then call engine_session_drop().
  */
 void engine_session_end(struct engine *e, int sid, uint64_t now_us);
 bool engine_session_idle(const struct engine *e, int sid);

@@ -200,7 +200,8 @@ struct sock {
 struct session {
     struct engine_session v;
     bool used;
-    bool ended; /* the application is gone */
+    bool ended;            /* the application is gone */
+    uint32_t closing_slot; /* then: slots below are closed already; slot_count: all */
     bool fault_reported;
     const char *fault;     /* contract broken; constant string */
     uint32_t sock_count;   /* sockets that the application holds */
@@ -221,6 +222,8 @@ void segheap_init(void *meta, uint64_t heap_bytes);
 uint64_t segheap_alloc(void *meta, uint64_t heap_bytes, unsigned log2);
 void segheap_free(void *meta, uint64_t heap_bytes, uint64_t off, unsigned log2);
 
+/** Go on closing what ended sessions held (session.c). */
+void session_close_run(struct engine *e);
 struct session *sock_session(struct engine *e, int sid);
 struct sock *sock_get(struct engine *e, sock_id id); /* TCP, LISTEN or UDP record */
 sock_id sock_id_of(const struct engine *e, const struct sock *s);

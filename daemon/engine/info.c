@@ -130,8 +130,8 @@ static bool entry_info(const struct engine *e, unsigned table, uint32_t i, uint6
 /* The cursor is table << 32 | index. */
 bool engine_sock_next(const struct engine *e, uint64_t *cursor, uint64_t now_us, struct engine_sock_info *ret)
 {
-    const uint32_t counts[] = {e->cfg.listen_max, e->cfg.conn_max, e->cfg.req_max, e->cfg.tw_max,
-                               e->cfg.udp_max};
+    const uint32_t counts[] = {e->tcp.listener_pool.high, e->tcp.conn_pool.high, e->tcp.req_pool.high,
+                               e->tcp.tw_pool.high, e->cfg.udp_max};
 
     for (uint64_t table = *cursor >> 32; table < ARRAY_LEN(counts); table++, *cursor = table << 32) {
         for (uint32_t i = (uint32_t)*cursor; i < counts[table]; i++) {

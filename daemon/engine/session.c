@@ -86,23 +86,54 @@ static void sock_close(struct engine *e, struct sock *s)
     }
 }
 
+/* Sockets of an ended session that one turn closes: a process with 65,000 of them must not stop the others.
+ */
+#define CLOSE_PER_TURN       256u
+/* Slots looked at for that. */
+#define CLOSE_LOOKS_PER_TURN 8192u
+
+static void session_close_some(struct engine *e, struct session *ss)
+{
+    uint32_t looks = 0, closed = 0;
+
+    while (ss->sock_count && closed < CLOSE_PER_TURN && looks++ < CLOSE_LOOKS_PER_TURN) {
+        uint32_t slot = ss->closing_slot++;
+
+        ENG_ASSERT(slot < ss->v.slot_count);
+        if (ss->v.slot_sock[slot]) {
+            sock_close(e, sock_get(e, ss->v.slot_sock[slot]));
+            closed++;
+        }
+    }
+    if (!ss->sock_count && ss->closing_slot) {
+        ss->closing_slot = 0;
+        e->closing--;
+    }
+}
+
 void engine_session_end(struct engine *e, int sid, uint64_t now_us)
 {
     struct session *ss = sock_session(e, sid);
 
     e->now_us = now_us;
     ss->ended = true;
-    for (uint32_t i = 1; i < ss->v.slot_count && ss->sock_count; i++)
-        if (ss->v.slot_sock[i])
-            sock_close(e, sock_get(e, ss->v.slot_sock[i]));
-    ENG_ASSERT(ss->sock_count == 0);
+    ss->closing_slot = 1;
+    e->closing++;
+    session_close_some(e, ss);
+}
+
+void session_close_run(struct engine *e)
+{
+    for (uint32_t i = 0; i < e->cfg.session_max && e->closing; i++)
+        if (e->sessions[i].used && e->sessions[i].ended && e->sessions[i].closing_slot)
+            session_close_some(e, &e->sessions[i]);
 }
 
 bool engine_session_idle(const struct engine *e, int sid)
 {
     const struct session *ss = &e->sessions[sid];
 
-    return ss->ended && !ss->socks;
+    return ss->ended && !ss->closing_slot && !ss->socks;
 }
 
 static void fifo_forget(struct event_fifo *f, int sid)

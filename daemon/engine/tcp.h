@@ -101,11 +101,16 @@ struct pool {
     uint32_t *free;
     uint32_t free_count;
     uint32_t count;
+    uint32_t high; /* no record from this index on was ever used: walks end here, untouched pages stay so */
 };
 
 static inline uint32_t pool_get(struct pool *p)
 {
-    return p->free_count ? p->free[--p->free_count] : NIL;
+    uint32_t i = p->free_count ? p->free[--p->free_count] : NIL;
+
+    if (i != NIL && i >= p->high)
+        p->high = i + 1;
+    return i;
 }
 
 static inline void pool_put(struct pool *p, uint32_t i)

@@ -37,6 +37,7 @@ static uint8_t *pool_init(struct pool *p, uint8_t *mem, uint32_t count)
     p->free = (uint32_t *)(void *)mem;
     p->count = count;
     p->free_count = count;
+    p->high = 0;
     for (uint32_t i = 0; i < count; i++)
         p->free[i] = count - 1 - i;
     return mem + ALIGN64((size_t)count * 4);

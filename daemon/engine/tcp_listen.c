@@ -85,7 +85,7 @@ void tcp_listener_close(struct engine *e, struct tcp_listener *l)
     uint32_t i = listener_index(e, l);
 
     tcp_listener_unhash(e, l);
-    for (uint32_t r = 0; r < e->cfg.req_max && l->req_count; r++)
+    for (uint32_t r = 0; r < e->tcp.req_pool.high && l->req_count; r++)
         if (e->tcp.reqs[r].used && e->tcp.reqs[r].listener == i)
             req_drop(e, &e->tcp.reqs[r]);
     while (l->queue_head != NIL) { /* Nobody will accept them (Linux resets them too). */

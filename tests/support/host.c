@@ -77,8 +77,12 @@ const char *host_stop(struct host *h)
     const char *bad;
 
     engine_session_end(h->e, h->sid, h->now_us);
-    while (host_tx(h))
-        ;
+    do {
+        engine_timers(h->e, h->now_us);
+        while (host_tx(h))
+            ;
+        engine_session_use(h->e, h->sid, &use);
+    } while (use.sockets);
     bad = engine_check(h->e);
     engine_session_use(h->e, h->sid, &use);
     if (!bad && engine_session_idle(h->e, h->sid) && (use.orphans || use.sockets || use.buffer_bytes))
