@@ -278,6 +278,8 @@ static inline uint32_t tcp_pipe(const struct tcp_conn *c)
 void tcp_timer_arm(struct engine *e, struct tcp_conn *c);
 /** (Re)start the retransmission timer for what is in flight, or stop it. */
 void tcp_rto_restart(struct engine *e, struct tcp_conn *c);
+/** New data went out: the loss probe is due so long after it (RFC 8985 7.2). */
+void tcp_probe_restart(struct engine *e, struct tcp_conn *c);
 void tcp_keepalive_restart(struct engine *e, struct tcp_conn *c);
 void tcp_timer_node(struct engine *e, uint32_t node);
 /** RFC 6298 2: one round-trip sample. */

@@ -405,6 +405,8 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
         c->prr_out += end - o.seq;
     if (idle || c->rto_mode == RTO_OFF || c->rto_mode == RTO_PERSIST)
         tcp_rto_restart(e, c);
+    else
+        tcp_probe_restart(e, c);
     return true;
 }
 

@@ -68,13 +68,27 @@ static uint32_t probe_timeout(const struct engine *e, const struct tcp_conn *c)
     uint32_t pto = 2 * srtt;
 
     if (!(c->flags & TF_SACK) || c->state < TCPS_ESTABLISHED || c->ca_state != CA_OPEN || c->tlp_end ||
-        !srtt || c->backoff || c->sacked_bytes || !c->snd_wnd)
-        return 0;
+        !srtt || c->backoff || c->sacked_bytes || tcp_flight(c) > c->snd_wnd)
+        return 0; /* Also when the window shrank under what is in flight: the tail would be thrown away. */
     if (tcp_flight(c) <= c->mss)
         pto += TLP_DELACK_US;
     if (pto < TLP_MIN_US)
         pto = TLP_MIN_US;
-    return pto < tcp_rto_now(e, c) ? pto : 0;
+    return pto < tcp_rto_now(e, c) ? pto : tcp_rto_now(e, c);
+}
+
+void tcp_probe_restart(struct engine *e, struct tcp_conn *c)
+{
+    uint32_t pto = probe_timeout(e, c);
+    uint64_t rto_at;
+
+    if (!pto || (c->rto_mode != RTO_TLP && c->rto_mode != RTO_REXMIT))
+        return;
+    /* The probe comes no later than the time-out of the oldest segment would. */
+    rto_at = e->tcp.segs[c->seg_head].xmit_us + tcp_rto_now(e, c);
+    c->rto_mode = RTO_TLP;
+    c->rto_at_us = e->now_us + pto < rto_at ? e->now_us + pto : rto_at;
+    tcp_timer_arm(e, c);
 }
 
 void tcp_rto_restart(struct engine *e, struct tcp_conn *c)
@@ -246,7 +260,8 @@ static bool rto_due(struct engine *e, struct tcp_conn *c)
         tcp_recovery_reorder_timeout(e, c);
         return true;
     case RTO_TLP:
-        c->flags |= TF_TLP;
+        if (tcp_flight(c) <= c->snd_wnd)
+            c->flags |= TF_TLP;
         c->rto_mode = RTO_REXMIT;
         c->rto_at_us = e->now_us + tcp_rto_now(e, c);
         tcp_output_schedule(e, c);
