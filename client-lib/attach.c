@@ -57,7 +57,7 @@ int sc__attach_fail(int rc, const char *text)
     return fail(rc, "%s", text);
 }
 
-/* ---- The control socket ------------------------------------------------------------------------------ */
+/* ---- The control socket -------------------------------------------------------------------------- */
 
 static int control_connect(const char *path, int *ret)
 {
@@ -68,7 +68,7 @@ static int control_connect(const char *path, int *ret)
 
     if (strlen(path) >= sizeof(sa.sun_path))
         return fail(-ENAMETOOLONG, "%s: longer than a Unix socket address may be", path);
-    strcpy(sa.sun_path, path);
+    memcpy(sa.sun_path, path, strlen(path) + 1);
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return fail(-errno, "control socket: %s", strerror(errno));
@@ -169,6 +169,10 @@ static int control_receive(int fd, Sockgate__Response **ret, int fds[FDS_MAX], u
     *fd_count = fds_take(&msg, fds);
     *ret = msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? NULL : sockgate__response__unpack(NULL, (size_t)n, buf);
     rc = *ret ? 0 : fail(-EPROTO, "what listens on the control socket is no sockgated");
+    if (rc) {
+        fds_close(fds, *fd_count);
+        *fd_count = 0;
+    }
 out:
     free(buf);
     return rc;
@@ -236,8 +240,7 @@ static int hello(int fd)
     return rc;
 }
 
-/* ---- The segment ----------------------------------------------------------------------------------------
- */
+/* ---- The segment --------------------------------------------------------------------------------- */
 
 static bool power_of_two(uint32_t n)
 {
@@ -298,6 +301,8 @@ static int map(int fd, int prot, uint64_t least, uint64_t *bytes, void **ret)
         return fail(-errno, "mapping the daemon's memory: %s", strerror(errno));
     *bytes = (uint64_t)st.st_size;
     *ret = p;
+    (void)madvise(p, (size_t)st.st_size,
+                  MADV_DONTDUMP); /* Gigabytes of holes help nobody who reads a core. */
     /* A child must never write into its parent's sockets. */
     if (madvise(p, (size_t)st.st_size, MADV_DONTFORK))
         return fail(-errno, "mapping the daemon's memory: %s", strerror(errno));

@@ -41,8 +41,7 @@ void sc__channel_fini(struct channel *ch)
     pthread_mutex_destroy(&ch->lock);
 }
 
-/* ---- Slot numbers ---------------------------------------------------------------------------------------
- */
+/* ---- Slot numbers -------------------------------------------------------------------------------- */
 
 bool sc__slot_take(struct channel *ch, struct desc *d)
 {
@@ -75,8 +74,7 @@ void sc__slot_give(struct channel *ch, uint32_t slot)
         ch->slot_hint = slot / 64;
 }
 
-/* ---- Out ------------------------------------------------------------------------------------------------
- */
+/* ---- Out ----------------------------------------------------------------------------------------- */
 
 /* [P3] towards the daemon: after publishing, wake its worker if it sleeps. */
 static void doorbell(struct channel *ch)
@@ -175,8 +173,7 @@ void sc__kick_push(struct channel *ch, uint32_t slot)
     pthread_mutex_unlock(&ch->lock);
 }
 
-/* ---- In -------------------------------------------------------------------------------------------------
- */
+/* ---- In ------------------------------------------------------------------------------------------ */
 
 static void defer(struct channel *ch, struct desc *d)
 {

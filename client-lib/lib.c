@@ -58,8 +58,7 @@ static void fork_register(void)
     (void)pthread_atfork(fork_prepare, fork_parent, fork_child); /* Out of memory: forks stay unnoticed. */
 }
 
-/* ---- The daemon's end ------------------------------------------------------------------------------------
- */
+/* ---- The daemon's end ---------------------------------------------------------------------------- */
 
 void sc__lib_die(struct sc_lib *lib)
 {
@@ -86,8 +85,7 @@ void sc__lib_check_alive(struct sc_lib *lib, bool now)
         sc__lib_die(lib);
 }
 
-/* ---- Open and close ---------------------------------------------------------------------------------------
- */
+/* ---- Open and close ------------------------------------------------------------------------------ */
 
 static uint32_t spin_us(void)
 {

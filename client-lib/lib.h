@@ -52,7 +52,7 @@ struct sc_lib {
     pthread_key_t seen_key; /* of each thread: channel.change_seq at its last sc_wait() */
     struct channel ch;
 
-    pthread_mutex_t handles_lock; /* guards handles; taken before any socket's lock */
+    pthread_mutex_t handles_lock; /* guards handles; nothing is taken under it */
     LIST_HEAD(, sc_sock) handles;
     pthread_mutex_t cb_lock; /* recursive; held while a callback runs; taken before all others */
     LIST_ENTRY(sc_lib) all;  /* every attachment of the process, for fork */
@@ -74,7 +74,7 @@ struct desc {
     uint32_t refs; /* atomic */
 
     pthread_mutex_t lock; /* guards what follows, and the application's line of the slot */
-    uint32_t handles;     /* open ones */
+    uint32_t handles;     /* open ones; a new socket counts the handle that it is made for */
     bool closed;
     bool tx_shut;      /* sc_shutdown() was called: write no more */
     bool tx_busy;      /* the send region is being asked for or given back: leave it alone */
@@ -110,7 +110,7 @@ struct sc_sock {
     LIST_ENTRY(sc_sock) all;   /* lib.handles */
 };
 
-/* ---- lib.c ------------------------------------------------------------------------------------------- */
+/* ---- lib.c --------------------------------------------------------------------------------------- */
 
 extern unsigned sc__fork_gen;
 
@@ -130,7 +130,7 @@ void sc__lib_die(struct sc_lib *lib);
 /** Look whether the daemon lives; `now` false: only if that was not done lately. */
 void sc__lib_check_alive(struct sc_lib *lib, bool now);
 
-/* ---- attach.c ---------------------------------------------------------------------------------------- */
+/* ---- attach.c ------------------------------------------------------------------------------------ */
 
 /** Connect, hello, attach, map. Fills ctl_fd to address and the rings of ch. 0 or as sc_lib_open(). */
 int sc__attach(struct sc_lib *lib, const char *control_path);
@@ -139,7 +139,7 @@ int sc__attach_fail(int rc, const char *text);
 /** Undo sc__attach(); also after a part of it. In a fork()ed child only what is the child's. */
 void sc__detach(struct sc_lib *lib);
 
-/* ---- socket.c ---------------------------------------------------------------------------------------- */
+/* ---- socket.c ------------------------------------------------------------------------------------ */
 
 /** A new socket object with a free slot number; -EMFILE, -ENOMEM. */
 int sc__desc_new(struct sc_lib *lib, uint8_t type, struct desc **out);
@@ -147,7 +147,7 @@ int sc__desc_new(struct sc_lib *lib, uint8_t type, struct desc **out);
 void sc__desc_forget(struct desc *d);
 void sc__desc_ref(struct desc *d);
 void sc__desc_unref(struct desc *d);
-/** A handle on `d` (takes over no reference: adds its own). NULL: out of memory. */
+/** A handle on `d`, counted by the caller in d->handles; adds its own reference. NULL: out of memory. */
 struct sc_sock *sc__handle_new(struct sc_lib *lib, struct desc *d, const sc_profile *profile);
 /** Free a handle that is closed. */
 void sc__handle_free(struct sc_sock *s);
@@ -157,7 +157,7 @@ static inline const sc_profile *sc__profile(const struct sc_sock *s)
     return __atomic_load_n(&s->profile, __ATOMIC_ACQUIRE);
 }
 
-/* ---- A call under way (slot.c) ------------------------------------------------------------------------- */
+/* ---- A call under way (slot.c) ------------------------------------------------------------------- */
 
 /** A call on a socket: between sc__op_begin() and sc__op_end() the socket is locked. */
 struct op {
@@ -182,7 +182,7 @@ int sc__op_end(struct op *op, int rc);
 /** Carry out a command with the socket unlocked, then lock it again. -EBADF when it was closed meanwhile. */
 int sc__op_command(struct op *op, struct sg_cmd *cmd, uint64_t *value);
 
-/* ---- One socket's lines (slot.c); the socket's lock is held ----------------------------------------- */
+/* ---- One socket's lines (slot.c); the socket's lock is held -------------------------------------- */
 
 /** The daemon's line as far as the state goes, in an order that never shows an end before its bytes. */
 struct line {
@@ -219,7 +219,7 @@ int sc__tx_room(struct op *op, uint64_t need, struct tx_room *ret);
 /** Whether polling calls the send region writable; if not, the daemon will post an event. */
 bool sc__tx_writable(struct desc *d);
 
-/* ---- stream.c, dgram.c --------------------------------------------------------------------------------- */
+/* ---- stream.c, dgram.c --------------------------------------------------------------------------- */
 
 /* Message flags after translation. */
 #define MSGF_PEEK     (1u << 0)
@@ -240,8 +240,7 @@ ssize_t sc__dgram_put(struct op *op, const void *buf, size_t n, const sc_addr *t
 int sc__stream_rx_error(struct desc *d, const struct line *l);
 int sc__stream_tx_error(struct desc *d, const struct line *l, const sc_profile *p);
 
-/* ---- profile.c, options.c, addr.c, resolve.c, error.c ----------------------------------------------------
- */
+/* ---- profile.c, options.c, addr.c, resolve.c, error.c -------------------------------------------- */
 
 /** A profile's number for a family or type as SG_AF_*, SG_SOCK_*; -EAFNOSUPPORT, -EPROTONOSUPPORT. */
 int sc__family_of(const sc_profile *p, int family);

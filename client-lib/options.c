@@ -77,7 +77,7 @@ static bool translate(const sc_profile *p, int *level, int *name)
     return false;
 }
 
-/* ---- Time-outs ---------------------------------------------------------------------------------------- */
+/* ---- Time-outs ----------------------------------------------------------------------------------- */
 
 static void timeout_store(int64_t *at, int64_t ms)
 {
@@ -122,8 +122,7 @@ int64_t sc_gettimeout_ms(const sc_sock *s)
     return __atomic_load_n(&s->rcv_ms, __ATOMIC_RELAXED);
 }
 
-/* ---- Values -----------------------------------------------------------------------------------------------
- */
+/* ---- Values -------------------------------------------------------------------------------------- */
 
 static int int_read(const void *val, size_t len, int64_t *ret)
 {
@@ -218,7 +217,7 @@ static int value_read(int level, int name, const void *val, size_t len, uint64_t
     return 0;
 }
 
-/* ---- Set and get -------------------------------------------------------------------------------------- */
+/* ---- Set and get --------------------------------------------------------------------------------- */
 
 static int daemon_set(sc_sock *s, int level, int name, uint64_t value)
 {

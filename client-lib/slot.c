@@ -7,8 +7,7 @@
 
 #include "client-lib/lib.h"
 
-/* ---- A call under way -----------------------------------------------------------------------------------
- */
+/* ---- A call under way ---------------------------------------------------------------------------- */
 
 int sc__op_begin(struct op *op, struct sc_sock *s, int64_t timeout_ms, bool dontwait)
 {
@@ -80,8 +79,7 @@ int sc__op_command(struct op *op, struct sg_cmd *cmd, uint64_t *value)
     return __atomic_load_n(&op->s->closed, __ATOMIC_ACQUIRE) ? -EBADF : rc;
 }
 
-/* ---- The daemon's line ------------------------------------------------------------------------------------
- */
+/* ---- The daemon's line --------------------------------------------------------------------------- */
 
 void sc__line_read(const struct desc *d, struct line *ret)
 {
@@ -107,7 +105,7 @@ uint8_t *sc__region(struct desc *d, uint32_t region, uint8_t log2)
     return NULL;
 }
 
-/* ---- The application's line -------------------------------------------------------------------------- */
+/* ---- The application's line ---------------------------------------------------------------------- */
 
 /* [S6] after writing the line and a full fence: kick unless a kick is pending. */
 static void kick(struct desc *d)

@@ -8,8 +8,7 @@
 
 #include "client-lib/lib.h"
 
-/* ---- Objects --------------------------------------------------------------------------------------------
- */
+/* ---- Objects ------------------------------------------------------------------------------------- */
 
 void sc__desc_ref(struct desc *d)
 {
@@ -34,6 +33,7 @@ int sc__desc_new(struct sc_lib *lib, uint8_t type, struct desc **out)
     d->ch = &lib->ch;
     d->type = type;
     d->refs = 1; /* the table's */
+    d->handles = 1;
     pthread_mutex_init(&d->lock, NULL);
     LIST_INIT(&d->waiters);
     if (!sc__slot_take(d->ch, d)) {
@@ -76,9 +76,6 @@ struct sc_sock *sc__handle_new(struct sc_lib *lib, struct desc *d, const sc_prof
     sc__desc_ref(d);
     pthread_mutex_lock(&lib->handles_lock);
     LIST_INSERT_HEAD(&lib->handles, s, all);
-    pthread_mutex_lock(&d->lock);
-    d->handles++;
-    pthread_mutex_unlock(&d->lock);
     pthread_mutex_unlock(&lib->handles_lock);
     return s;
 }
@@ -97,8 +94,7 @@ void sc__handle_free(struct sc_sock *s)
     free(s);
 }
 
-/* ---- Make, close ----------------------------------------------------------------------------------------
- */
+/* ---- Make, close --------------------------------------------------------------------------------- */
 
 int sc_socket(sc_lib *lib, int family, int type, int proto, sc_sock **out)
 {
@@ -147,8 +143,8 @@ int sc_socket_from_fileno(sc_lib *lib, int fileno, int type, sc_sock **out)
 {
     const sc_profile *p;
     struct desc *d = NULL;
-    sc_sock *s = NULL;
-    int rc = -EBADF;
+    sc_sock *s;
+    int rc;
 
     if (!lib || !out)
         return -EINVAL;
@@ -164,17 +160,15 @@ int sc_socket_from_fileno(sc_lib *lib, int fileno, int type, sc_sock **out)
     pthread_mutex_unlock(&lib->ch.lock);
     if (!d)
         return -EBADF;
-    s = type == d->type ? sc__handle_new(lib, d, p) : NULL;
-    if (type != d->type)
+    if (type != d->type) {
         rc = -EPROTOTYPE;
-    else if (!s)
+    } else if (!(s = sc__handle_new(lib, d, p))) {
         rc = -ENOMEM;
-    if (s) {
+    } else {
         /* The last other handle may have gone, or the socket may never have been open: then this is none. */
         pthread_mutex_lock(&d->lock);
         rc = d->closed || __atomic_load_n(&d->slot->d.state, __ATOMIC_ACQUIRE) == SG_ST_FREE ? -EBADF : 0;
-        if (rc)
-            d->handles--;
+        d->handles += rc == 0;
         pthread_mutex_unlock(&d->lock);
         if (rc)
             sc__handle_free(s);
@@ -253,7 +247,7 @@ int sc_set_profile(sc_sock *s, const sc_profile *profile)
     return sc__op_end(&op, 0);
 }
 
-/* ---- Bind, listen, accept ----------------------------------------------------------------------------- */
+/* ---- Bind, listen, accept ------------------------------------------------------------------------ */
 
 int sc_bind(sc_sock *s, const sc_addr *addr)
 {
@@ -404,8 +398,7 @@ int sc_accept(sc_sock *s, sc_sock **conn, sc_addr *peer)
     return 0;
 }
 
-/* ---- Connect, shutdown ----------------------------------------------------------------------------------
- */
+/* ---- Connect, shutdown --------------------------------------------------------------------------- */
 
 /* How far a connection attempt has come. -EAGAIN: still under way. */
 static int connect_result(struct desc *d)
@@ -494,8 +487,7 @@ int sc_shutdown(sc_sock *s, int how)
     return sc__op_end(&op, rc < 0 ? rc : 0);
 }
 
-/* ---- Names ------------------------------------------------------------------------------------------------
- */
+/* ---- Names --------------------------------------------------------------------------------------- */
 
 int sc_getsockname(sc_sock *s, sc_addr *out)
 {

@@ -13,8 +13,7 @@
 /* First allocation of sc_readall(); it doubles from there. */
 #define READALL_BYTES_MIN 4096
 
-/* ---- One step, socket locked -----------------------------------------------------------------------------
- */
+/* ---- One step, socket locked --------------------------------------------------------------------- */
 
 int sc__stream_rx_error(struct desc *d, const struct line *l)
 {
@@ -154,8 +153,7 @@ ssize_t sc__stream_put(struct op *op, const void *buf, size_t n, bool whole)
     return rc;
 }
 
-/* ---- The frames of receiving -----------------------------------------------------------------------------
- */
+/* ---- The frames of receiving --------------------------------------------------------------------- */
 
 static int64_t rcv_timeout(const sc_sock *s)
 {

@@ -48,8 +48,7 @@ static void futex_wake(uint32_t *word, bool shared)
     (void)syscall(SYS_futex, word, FUTEX_WAKE | (shared ? 0 : FUTEX_PRIVATE_FLAG), 1, NULL, NULL, 0);
 }
 
-/* ---- Waking ---------------------------------------------------------------------------------------------
- */
+/* ---- Waking -------------------------------------------------------------------------------------- */
 
 /* Set a bit in a waiter's word and end its sleep, on whichever word that is. Lock held. */
 static void waiter_signal(struct channel *ch, struct waiter *w, uint32_t bit)
@@ -121,8 +120,7 @@ void sc__channel_wake_all(struct channel *ch)
         waiter_signal(ch, ch->leader, WAITER_PROMOTE);
 }
 
-/* ---- Sleeping -------------------------------------------------------------------------------------------
- */
+/* ---- Sleeping ------------------------------------------------------------------------------------ */
 
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
@@ -253,7 +251,7 @@ int sc__channel_wait(struct channel *ch, struct waiter *w, uint64_t deadline_ns,
     return rc;
 }
 
-/* ---- Any change, and the descriptor ----------------------------------------------------------------- */
+/* ---- Any change, and the descriptor -------------------------------------------------------------- */
 
 void sc__channel_rearm(struct channel *ch)
 {
@@ -276,7 +274,8 @@ static bool seen_update(struct sc_lib *lib)
 
     if (pthread_getspecific(lib->seen_key) == now)
         return false;
-    return pthread_setspecific(lib->seen_key, now) == 0;
+    (void)pthread_setspecific(lib->seen_key, now); /* Out of memory: it looks again, which is only slower. */
+    return true;
 }
 
 /* The event loop's look: makes the descriptor unreadable, and takes the events that made it readable. */

@@ -25,8 +25,8 @@
  *   Threads   any thread may call anything at any time, also on the same socket, with two exceptions:
  *             sc_release() must be the last call on its socket, and sc_lib_close() the last of all.
  *             A call that blocks holds no lock, so others can use or close the socket meanwhile.
- *   Signals   a blocking call that is interrupted by a signal handler (installed without SA_RESTART) may
- *             return -EINTR; counts are kept as with a time-out.
+ *   Signals   a blocking call that is interrupted by a signal handler returns -EINTR, with SA_RESTART too (as
+ *             kernel sockets with a time-out do); counts are kept as with a time-out.
  *   fork      the child can use neither the parent's sockets nor its attachment: every call there returns
  *             -EBADF. It may call sc_release() and sc_lib_close() (they free memory only), and attach anew.
  *
@@ -75,7 +75,7 @@ typedef struct {
 
 #define SC_ADDR_INET  2
 
-/* ---- Results that are no errno ----------------------------------------------------------------------- */
+/* ---- Results that are no errno ------------------------------------------------------------------- */
 
 /** Nothing was transferred by a stream call on a non-blocking socket (Python's None). Not a failure. */
 #define SC_NONE       (-1000000)
@@ -93,7 +93,7 @@ typedef struct {
 #define SC_GAI_MEMORY     (-1000106) /* out of memory */
 #define SC_GAI_MAX        (-1000101)
 
-/* ---- Profiles ------------------------------------------------------------------------------------------ */
+/* ---- Profiles ------------------------------------------------------------------------------------ */
 
 /* sc_profile.backlog_overflow */
 #define SC_OVF_DROP       0 /* a full queue ignores the handshake; the peer tries again */
@@ -165,7 +165,7 @@ SC_API const sc_profile *sc_profile_at(unsigned index);
  */
 SC_API int sc_const(const sc_profile *profile, const char *name, int dflt);
 
-/* ---- Attachment ---------------------------------------------------------------------------------------- */
+/* ---- Attachment ---------------------------------------------------------------------------------- */
 
 /**
  * Attach this process to the daemon. Blocks until the daemon has answered, at most 5 seconds.
@@ -215,8 +215,7 @@ SC_API const sc_profile *sc_lib_profile(const sc_lib *lib);
  */
 SC_API int sc_lib_address(const sc_lib *lib, sc_addr *out);
 
-/* ---- Life of a socket -----------------------------------------------------------------------------------
- */
+/* ---- Life of a socket ---------------------------------------------------------------------------- */
 
 /* Families and types that every profile accepts beside its own numbers. */
 #define SC_INET   0x1000002
@@ -237,7 +236,7 @@ SC_API int sc_socket(sc_lib *lib, int family, int type, int proto, sc_sock **out
 
 /**
  * A second handle on the socket that has this number (Zerynth: the constructor's fileno=). The socket is
- * closed when its last handle is. Profile, time-out and callback belong to the handle and start afresh.
+ * closed when its last handle is. Profile and time-out belong to the handle and start afresh.
  * @param fileno  as sc_fileno() gives it
  * @param type    must agree with the socket's; a profile's number or SC_STREAM, SC_DGRAM
  * @return 0, -EBADF (no open socket has this number), -EPROTOTYPE (it is of another type), -ENOMEM
@@ -374,7 +373,7 @@ SC_API int sc_getpeername(sc_sock *s, sc_addr *out);
 
 /**
  * Receive as the profile says. Zerynth: as sc_recv_full() on streams; what came before a time-out or error
- * is lost to the caller, as on the device. All others: as sc_recv_some().
+ * is lost to the caller, as on the device; without blocking, what is there. All others: as sc_recv_some().
  * @return as sc_recv_some()
  */
 SC_API ssize_t sc_recv(sc_sock *s, void *buf, size_t n, int flags);
@@ -457,8 +456,7 @@ SC_API int sc_sendall(sc_sock *s, const void *buf, size_t n, int flags, size_t *
  */
 SC_API ssize_t sc_sendto(sc_sock *s, const void *buf, size_t n, int flags, const sc_addr *to);
 
-/* ---- Data: stream calls ---------------------------------------------------------------------------------
- */
+/* ---- Data: stream calls -------------------------------------------------------------------------- */
 /*
  * The file-like half of the device modules. They return 0, SC_NONE or a negative errno. The counts are
  * always written, so that bytes taken before a time-out are not lost to a C program (the device's Python
@@ -516,8 +514,7 @@ SC_API int sc_readline(sc_sock *s, void *buf, size_t max, size_t *got);
  */
 SC_API int sc_write(sc_sock *s, const void *buf, size_t n, size_t *put);
 
-/* ---- Modes and options -----------------------------------------------------------------------------------
- */
+/* ---- Modes and options --------------------------------------------------------------------------- */
 
 /** Python's None for sc_settimeout(). */
 #define SC_NO_TIMEOUT HUGE_VAL
@@ -698,8 +695,7 @@ SC_API int sc_event_fd(sc_lib *lib);
  */
 SC_API int sc_on_event(sc_sock *s, sc_event_cb cb, void *arg);
 
-/* ---- Presentation of failures ---------------------------------------------------------------------------
- */
+/* ---- Presentation of failures -------------------------------------------------------------------- */
 
 /** Which exception a device's binding raises. */
 typedef enum {

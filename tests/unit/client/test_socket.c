@@ -4,7 +4,7 @@
 
 #include "tests/unit/client/client_test.h"
 
-/* ---- Made and closed ----------------------------------------------------------------------------------- */
+/* ---- Made and closed ----------------------------------------------------------------------------- */
 
 Test(socket, numbers_are_read_in_the_profile)
 {
@@ -141,8 +141,7 @@ Test(socket, a_profile_can_be_changed_while_the_socket_is_new)
     env_close(&e);
 }
 
-/* ---- Bind, listen, accept -------------------------------------------------------------------------------
- */
+/* ---- Bind, listen, accept ------------------------------------------------------------------------ */
 
 Test(socket, bind_once)
 {
@@ -391,8 +390,7 @@ Test(socket, closing_ends_a_call_that_is_blocked_in_another_thread)
     env_close(&e);
 }
 
-/* ---- Options --------------------------------------------------------------------------------------------
- */
+/* ---- Options ------------------------------------------------------------------------------------- */
 
 static int set_int(sc_sock *s, int level, int name, int value)
 {
@@ -556,8 +554,7 @@ Test(socket, option_values_are_checked)
     env_close(&e);
 }
 
-/* ---- Datagrams --------------------------------------------------------------------------------------------
- */
+/* ---- Datagrams ----------------------------------------------------------------------------------- */
 
 Test(socket, datagrams_keep_their_borders_and_their_sender)
 {

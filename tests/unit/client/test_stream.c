@@ -342,8 +342,7 @@ Test(stream, transfers_while_connecting_wait_or_say_try_again)
     env_close(&e);
 }
 
-/* ---- Sending --------------------------------------------------------------------------------------------
- */
+/* ---- Sending ------------------------------------------------------------------------------------- */
 
 Test(stream, send_is_one_piece_or_loops_as_the_profile_says)
 {
