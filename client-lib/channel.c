@@ -182,6 +182,7 @@ static void defer(struct channel *ch, struct desc *d)
     d->is_deferred = true;
     sc__desc_ref(d);
     TAILQ_INSERT_TAIL(&ch->deferred, d, deferred);
+    sc__channel_hand_over(ch); /* The thread that drains may be inside a command. */
 }
 
 /* The reply to a command. Replies come in the order of the commands, so the search is short. */

@@ -35,6 +35,7 @@ struct desc;
 /** A thread that waits; lives on its stack. */
 struct waiter {
     uint32_t word;             /* WAITER_*; futex word; atomic, no lock needed */
+    bool defers;               /* this thread may run callbacks (WAIT_DEFER); valid while it sleeps */
     LIST_ENTRY(waiter) on;     /* desc.waiters or channel.any */
     LIST_ENTRY(waiter) follow; /* channel.followers, while it sleeps as one */
 };
@@ -118,6 +119,8 @@ void sc__channel_drain(struct channel *ch);
 void sc__channel_rearm(struct channel *ch);
 /** Wake everybody who waits on the channel. Lock held. */
 void sc__channel_wake_all(struct channel *ch);
+/** There is something to run that the present thread may not run itself: wake one that may. Lock held. */
+void sc__channel_hand_over(struct channel *ch);
 /** Something changed on a socket: wake those who wait for it. Lock held. */
 void sc__channel_changed(struct channel *ch, struct desc *d);
 /** Run what the last drain put off. No lock held. */

@@ -134,14 +134,20 @@ void sc__tx_advance(struct desc *d, uint64_t tail)
     kick(d);
 }
 
+/* The bit is one for all threads: who clears it has the others that wait look again, and set it anew. */
 static void want_set(struct desc *d, bool on)
 {
     if (d->want_tx == on)
         return;
     d->want_tx = on;
     sg_store_relaxed_u32(&d->slot->a.want, on ? SG_WANT_TX : 0);
-    if (on)
+    if (on) {
         sg_fence(); /* [S7] */
+        return;
+    }
+    pthread_mutex_lock(&d->ch->lock);
+    sc__channel_changed(d->ch, d);
+    pthread_mutex_unlock(&d->ch->lock);
 }
 
 static uint64_t tx_free(const struct desc *d, uint8_t log2)

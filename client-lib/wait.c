@@ -107,6 +107,23 @@ void sc__channel_changed(struct channel *ch, struct desc *d)
     }
 }
 
+void sc__channel_hand_over(struct channel *ch)
+{
+    struct waiter *w;
+
+    if (ch->leader && ch->leader->defers) {
+        waiter_signal(ch, ch->leader, WAITER_PROMOTE);
+        return;
+    }
+    LIST_FOREACH(w, &ch->followers, follow)
+    {
+        if (w->defers) {
+            waiter_signal(ch, w, WAITER_PROMOTE);
+            return;
+        }
+    }
+}
+
 void sc__channel_wake_all(struct channel *ch)
 {
     struct waiter *w;
@@ -191,7 +208,7 @@ static void promote(struct channel *ch)
 }
 
 /* One turn as leader. Lock held; released meanwhile. */
-static int lead(struct channel *ch, struct waiter *w, uint64_t deadline_ns, unsigned flags)
+static int lead(struct channel *ch, struct waiter *w, uint64_t deadline_ns)
 {
     int rc;
 
@@ -200,15 +217,21 @@ static int lead(struct channel *ch, struct waiter *w, uint64_t deadline_ns, unsi
     rc = leader_sleep(ch, w, deadline_ns);
     pthread_mutex_lock(&ch->lock);
     ch->leader = NULL;
+    __atomic_fetch_and(&w->word, ~WAITER_PROMOTE, __ATOMIC_SEQ_CST);
     sc__channel_drain(ch);
-    if ((flags & WAIT_DEFER) && !TAILQ_EMPTY(&ch->deferred)) {
-        promote(ch); /* A callback may take its time. */
-        sc__channel_rearm(ch);
-        pthread_mutex_unlock(&ch->lock);
-        sc__channel_run_deferred(ch);
-        pthread_mutex_lock(&ch->lock);
-    }
     return rc;
+}
+
+/* Run what is put off, if this thread may. Lock held; released meanwhile. */
+static void run_deferred(struct channel *ch, unsigned flags)
+{
+    if (!(flags & WAIT_DEFER) || TAILQ_EMPTY(&ch->deferred))
+        return;
+    promote(ch); /* A callback may take its time. */
+    sc__channel_rearm(ch);
+    pthread_mutex_unlock(&ch->lock);
+    sc__channel_run_deferred(ch);
+    pthread_mutex_lock(&ch->lock);
 }
 
 /* One sleep as follower. Lock held; released meanwhile. */
@@ -230,6 +253,8 @@ int sc__channel_wait(struct channel *ch, struct waiter *w, uint64_t deadline_ns,
     int rc = 0;
 
     pthread_mutex_lock(&ch->lock);
+    w->defers = flags & WAIT_DEFER;
+    run_deferred(ch, flags); /* What a command of this thread or another has drained. */
     while (!(__atomic_load_n(&w->word, __ATOMIC_SEQ_CST) & WAITER_WOKEN) && !sc__lib_dead(ch->lib)) {
         if (deadline_ns != DEADLINE_NEVER && sc__now_ns() >= deadline_ns) {
             rc = -ETIMEDOUT;
@@ -238,7 +263,8 @@ int sc__channel_wait(struct channel *ch, struct waiter *w, uint64_t deadline_ns,
         if (ch->leader)
             rc = follow(ch, w, deadline_ns);
         else
-            rc = lead(ch, w, deadline_ns, flags);
+            rc = lead(ch, w, deadline_ns);
+        run_deferred(ch, flags);
         if (rc && (flags & WAIT_EINTR))
             break;
         rc = 0;

@@ -140,7 +140,7 @@ int session_create(const struct config *cfg, uint32_t id, uint32_t channels, uin
         rc = open_events(s);
     }
     if (!rc) {
-        s->slot_sock = calloc(cfg->slots, sizeof(*s->slot_sock));
+        s->slot_sock = calloc(1, engine_slot_map_bytes(cfg->slots));
         s->slot_channel = calloc(cfg->slots, sizeof(*s->slot_channel));
         s->heap_meta = calloc(1, segheap_meta_bytes(cfg->heap_bytes));
         if (!s->slot_sock || !s->slot_channel || !s->heap_meta)

@@ -2,6 +2,7 @@
 /* One turn of the worker, and the sessions that it serves. */
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 
 #include "daemon/command.h"
 #include "daemon/worker_int.h"
@@ -162,6 +163,27 @@ static bool push_event(struct worker *w, struct app_session *s, uint32_t channel
     return true;
 }
 
+/* Bring back what a full ring had put aside, as far as there is room now. */
+static void retry_deferred(struct worker *w)
+{
+    for (unsigned i = 0; i < w->active_count; i++) {
+        struct app_session *s = w->active[i];
+        int room = INT_MAX;
+
+        if (!engine_event_deferred(w->engine, s->sid) || s->fault)
+            continue;
+        for (uint32_t c = 0; c < s->channel_count; c++) {
+            int r = channel_event_room(&s->channels[c]);
+
+            room = r < room ? r : room;
+        }
+        if (room > 0)
+            engine_event_retry(w->engine, s->sid, (uint32_t)room);
+        else
+            w->blocked = true; /* The application rings when it has drained a full ring; look again anyway. */
+    }
+}
+
 static unsigned deliver_events(struct worker *w)
 {
     struct engine_event ev;
@@ -312,6 +334,7 @@ unsigned worker_turn(struct worker *w)
     engine_timers(w->engine, w->now_us);
     if (!w->failed)
         work += transmit(w);
+    retry_deferred(w);
     engine_publish(w->engine, w->now_us);
     work += deliver_events(w);
     publish_events(w);

@@ -17,7 +17,7 @@
 #include "daemon/engine/udp.h"
 #include "daemon/engine/wheel.h"
 
-/** Applications to tell: (sid << 32 | slot), at most one entry a slot (slot.h [S5]). */
+/** Applications to tell: (sid << 32 | slot), at most one entry a slot (struct session.queued). */
 struct event_fifo {
     uint64_t *v;
     uint32_t mask;
@@ -39,7 +39,7 @@ struct engine {
     struct session *sessions; /* session_max */
     sock_id dirty;            /* sockets whose slots must be written, through sock.dirty_next */
     sock_id published;        /* engine_publish()'s second pass */
-    struct event_fifo events, deferred;
+    struct event_fifo events;
     uint32_t fault_next; /* engine_event_next(): session to look at for faults */
     bool fault_any;
     uint32_t closing; /* sessions that ended and whose sockets are not all closed yet */

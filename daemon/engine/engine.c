@@ -98,7 +98,7 @@ static void *carve(struct carver *c, size_t bytes)
 struct layout {
     void *header, *udp_arena, *tcp_arena;
     void *engine, *pkts, *net, *neigh, *frag, *icmp, *udp, *sessions, *ports, *flows, *wheel, *tcp;
-    void *events, *deferred;
+    void *events;
 };
 
 static uint32_t wheel_nodes(const struct engine_config *cfg)
@@ -133,7 +133,6 @@ static size_t lay_scratch(struct layout *l, void *scratch, const struct engine_c
     l->wheel = carve(&c, wheel_bytes(wheel_nodes(cfg)));
     l->tcp = carve(&c, tcp_scratch_bytes(cfg));
     l->events = carve(&c, fifo_entries(cfg) * sizeof(uint64_t));
-    l->deferred = carve(&c, fifo_entries(cfg) * sizeof(uint64_t));
     return ALIGN_UP(c.at, SG_PAGE_BYTES);
 }
 
@@ -223,7 +222,6 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
     flow_init(&e->flows, l.flows, wheel_nodes(cfg), &flow_key);
     wheel_init(&e->wheel, l.wheel, wheel_nodes(cfg), now_us);
     e->events = (struct event_fifo){.v = l.events, .mask = fifo_entries(cfg) - 1};
-    e->deferred = (struct event_fifo){.v = l.deferred, .mask = fifo_entries(cfg) - 1};
     tcp_init(e, l.tcp_arena, l.tcp);
     return e;
 }

@@ -148,14 +148,17 @@ struct engine_session {
     uint64_t bytes;        /* of the whole segment */
     struct sg_slot *slots; /* inside the segment; hostile */
     uint32_t slot_count;
-    uint64_t heap_off;         /* multiple of SG_PAGE_BYTES */
-    uint64_t heap_bytes;       /* multiple of the largest region */
-    uint32_t *slot_sock;       /* private: slot_count words, zeroed; the engine's map slot -> socket */
-    void *heap_meta;           /* private: segheap_meta_bytes(heap_bytes), zeroed */
+    uint64_t heap_off;   /* multiple of SG_PAGE_BYTES */
+    uint64_t heap_bytes; /* multiple of the largest region */
+    uint32_t
+        *slot_sock;  /* private: engine_slot_map_bytes(slot_count), zeroed; the engine's map slot -> socket */
+    void *heap_meta; /* private: segheap_meta_bytes(heap_bytes), zeroed */
     uint64_t buffer_bytes_max; /* quota: bytes of regions at once */
     uint32_t sockets_max;      /* quota: sockets at once */
 };
 
+/** Private bytes of a session's map of slots. */
+size_t engine_slot_map_bytes(uint32_t slot_count);
 /** Private bytes that the engine needs to manage a heap of `heap_bytes`. */
 size_t segheap_meta_bytes(uint64_t heap_bytes);
 
@@ -223,11 +226,15 @@ struct engine_event {
 void engine_publish(struct engine *e, uint64_t now_us);
 
 /**
- * The next application to tell, after engine_publish(). Returns false when there is none. When the event
- * can't be delivered now (its ring is full), engine_event_defer() keeps it for the next turn.
+ * The next application to tell, after engine_publish(). Returns false when there is none. A slot is in this
+ * queue at most once, whatever its application writes. When the event can't be delivered now (its ring is
+ * full), engine_event_defer() puts it aside; engine_event_retry() brings up to `max` of a session's deferred
+ * events back, once there is room, so that a session that doesn't drain its ring costs nobody a walk.
  */
 bool engine_event_next(struct engine *e, struct engine_event *ret);
 void engine_event_defer(struct engine *e, const struct engine_event *ev);
+uint32_t engine_event_deferred(const struct engine *e, int sid);
+void engine_event_retry(struct engine *e, int sid, uint32_t max);
 
 /* ---- Looking inside (sockgatectl, tests) -------------------------------------------------------- */
 

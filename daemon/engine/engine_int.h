@@ -204,6 +204,9 @@ struct session {
     uint32_t closing_slot; /* then: slots below are closed already; slot_count: all */
     bool fault_reported;
     const char *fault;     /* contract broken; constant string */
+    uint32_t *queued;      /* bit a slot: its event is in the queue or put aside */
+    uint32_t deferred;     /* events put aside */
+    uint32_t retry_word;   /* where engine_event_retry() goes on */
     uint32_t sock_count;   /* sockets that the application holds */
     uint32_t orphan_count; /* sockets without slot whose regions lie here (unaccepted ones too) */
     uint64_t buffer_bytes; /* regions in use */

@@ -6,6 +6,11 @@
 
 #include <errno.h>
 
+size_t engine_slot_map_bytes(uint32_t slot_count)
+{
+    return ((size_t)slot_count + (slot_count + 31) / 32) * sizeof(uint32_t);
+}
+
 int engine_session_add(struct engine *e, const struct engine_session *v, uint64_t now_us)
 {
     e->now_us = now_us;
@@ -16,6 +21,7 @@ int engine_session_add(struct engine *e, const struct engine_session *v, uint64_
             continue;
         memset(ss, 0, sizeof(*ss));
         ss->v = *v;
+        ss->queued = v->slot_sock + v->slot_count;
         ss->used = true;
         segheap_init(v->heap_meta, v->heap_bytes);
         return (int)i;
@@ -148,9 +154,8 @@ void engine_session_drop(struct engine *e, int sid)
     struct session *ss = sock_session(e, sid);
 
     ENG_ASSERT(engine_session_idle(e, sid));
-    /* Slot 0 stands for "nobody": the number may be given to another session while these wait. */
+    /* Slot 0 stands for "nobody": the number may be given to another session while this waits. */
     fifo_forget(&e->events, sid);
-    fifo_forget(&e->deferred, sid);
     memset(ss, 0, sizeof(*ss));
 }
 

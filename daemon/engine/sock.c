@@ -262,11 +262,23 @@ static void write_line(struct engine *e, struct sock *s)
     __atomic_store_n(&d->state, s->pub_state, __ATOMIC_RELEASE);
 }
 
-static bool event_push(struct event_fifo *f, uint64_t v)
+static bool queued(const struct session *ss, uint32_t slot)
 {
+    return ss->queued[slot / 32] & (1u << slot % 32);
+}
+
+/* Queue an event, unless the slot has one: the application's counters say when it has seen the last, but the
+ * bit that bounds the queue is ours. False: no room. */
+static bool event_push(struct engine *e, struct session *ss, int sid, uint32_t slot)
+{
+    struct event_fifo *f = &e->events;
+
+    if (queued(ss, slot))
+        return true;
     if (f->tail - f->head > f->mask)
         return false;
-    f->v[f->tail++ & f->mask] = v;
+    f->v[f->tail++ & f->mask] = (uint64_t)(uint32_t)sid << 32 | slot;
+    ss->queued[slot / 32] |= 1u << slot % 32;
     return true;
 }
 
@@ -288,7 +300,7 @@ static void tell(struct engine *e, struct sock *s, unsigned dirty)
     if (!want && (dirty & DIRTY_TX) && (sg_load_relaxed_u32(&slot->a.want) & SG_WANT_TX))
         want = tx_worth_telling(s);
     if (want && sg_load_acquire_u32(&slot->a.ev_seen) == s->ev_posted) {
-        if (event_push(&e->events, (uint64_t)(uint32_t)s->sid << 32 | s->slot)) {
+        if (event_push(e, ss, s->sid, s->slot)) {
             s->ev_posted++;
             sg_store_release_u32(&slot->d.ev_posted, s->ev_posted); /* [S5] */
             stat_inc(&e->stats, ST_APP_EVENTS);
@@ -312,11 +324,6 @@ void engine_publish(struct engine *e, uint64_t now_us)
     sock_id list = id;
 
     e->now_us = now_us;
-    while (e->deferred.head != e->deferred.tail)
-        if (event_push(&e->events, e->deferred.v[e->deferred.head & e->deferred.mask]))
-            e->deferred.head++;
-        else
-            break;
     if (!id)
         return;
     for (; id; id = sock_get(e, id)->dirty_next)
@@ -357,10 +364,13 @@ bool engine_event_next(struct engine *e, struct engine_event *ret)
     while (e->events.head != e->events.tail) {
         uint64_t v = e->events.v[e->events.head++ & e->events.mask];
         int sid = (int)(v >> 32);
+        uint32_t slot = (uint32_t)v;
+        struct session *ss = &e->sessions[sid];
 
-        if (!e->sessions[sid].used || e->sessions[sid].ended)
+        if (!slot || !ss->used || ss->ended)
             continue;
-        *ret = (struct engine_event){.kind = ENGINE_EV_SOCK, .sid = sid, .slot = (uint32_t)v};
+        ss->queued[slot / 32] &= ~(1u << slot % 32);
+        *ret = (struct engine_event){.kind = ENGINE_EV_SOCK, .sid = sid, .slot = slot};
         return true;
     }
     return fault_next(e, ret);
@@ -368,7 +378,39 @@ bool engine_event_next(struct engine *e, struct engine_event *ret)
 
 void engine_event_defer(struct engine *e, const struct engine_event *ev)
 {
-    bool ok = event_push(&e->deferred, (uint64_t)(uint32_t)ev->sid << 32 | ev->slot);
+    struct session *ss = sock_session(e, ev->sid);
 
-    ENG_ASSERT(ok); /* As large as `events`, from which it came. */
+    ENG_ASSERT(!queued(ss, ev->slot));
+    ss->queued[ev->slot / 32] |= 1u << ev->slot % 32;
+    ss->deferred++;
+}
+
+uint32_t engine_event_deferred(const struct engine *e, int sid)
+{
+    return e->sessions[sid].deferred;
+}
+
+/* Called while the queue is empty, so every bit that is set is a deferred event. */
+void engine_event_retry(struct engine *e, int sid, uint32_t max)
+{
+    struct session *ss = sock_session(e, sid);
+    uint32_t words = (ss->v.slot_count + 31) / 32;
+    uint32_t left = words;
+
+    while (ss->deferred && max && left--) {
+        uint32_t w = ss->retry_word < words ? ss->retry_word : 0;
+
+        for (uint32_t bits = ss->queued[w]; bits && max; bits &= bits - 1) {
+            uint32_t slot = w * 32 + (uint32_t)__builtin_ctz(bits);
+
+            ss->queued[w] &= ~(1u << slot % 32);
+            if (!event_push(e, ss, sid, slot)) {
+                ss->queued[w] |= 1u << slot % 32;
+                return;
+            }
+            ss->deferred--;
+            max--;
+        }
+        ss->retry_word = w + 1;
+    }
 }

@@ -179,6 +179,8 @@ void tcp_conn_end(struct engine *e, struct tcp_conn *c, int error);
 void tcp_conn_abort(struct engine *e, struct tcp_conn *c, int error);
 /** Free a record that is CLOSED and has no slot. */
 void tcp_conn_free(struct engine *e, struct tcp_conn *c);
+/** An orphan whose FIN was acknowledged lets go of its session. */
+void tcp_orphan_leave(struct engine *e, struct tcp_conn *c);
 void tcp_listener_close(struct engine *e, struct tcp_listener *l);
 /** The oldest connection of a queue that is not empty; it leaves the queue. */
 struct tcp_conn *tcp_accept_take(struct engine *e, struct tcp_listener *l);

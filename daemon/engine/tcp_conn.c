@@ -235,16 +235,31 @@ static void tx_list_remove(struct engine *e, struct tcp_conn *c)
     c->flags &= ~TF_TX_LIST;
 }
 
+/* Everything is acknowledged and nothing will be read: the session's memory is needed no more, and a process
+ * that died must not be remembered for as long as its peers take to close. */
+void tcp_orphan_leave(struct engine *e, struct tcp_conn *c)
+{
+    ENG_ASSERT(c->flags & TF_ORPHAN && c->flags & TF_FIN_ACKED);
+    if (c->s.heap_sid < 0)
+        return;
+    sock_region_put(e, &c->s, &c->s.rx);
+    sock_region_put(e, &c->s, &c->s.tx);
+    sock_session(e, c->s.heap_sid)->orphan_count--;
+    sock_unlink(e, &c->s);
+}
+
 void tcp_conn_free(struct engine *e, struct tcp_conn *c)
 {
     ENG_ASSERT(c->state == TCPS_CLOSED && !c->s.slot && !(c->flags & (TF_HASHED | TF_EMBRYO)));
     tx_list_remove(e, c);
     wheel_cancel(&e->wheel, node_of_conn(&e->cfg, tcp_conn_index(e, c)));
     sock_port_release(e, &c->s);
-    sock_region_put(e, &c->s, &c->s.rx);
-    sock_region_put(e, &c->s, &c->s.tx);
-    sock_session(e, c->s.heap_sid)->orphan_count--;
-    sock_unlink(e, &c->s);
+    if (c->s.heap_sid >= 0) {
+        sock_region_put(e, &c->s, &c->s.rx);
+        sock_region_put(e, &c->s, &c->s.tx);
+        sock_session(e, c->s.heap_sid)->orphan_count--;
+        sock_unlink(e, &c->s);
+    }
     c->s.kind = SK_NONE;
     pool_put(&e->tcp.conn_pool, tcp_conn_index(e, c));
 }

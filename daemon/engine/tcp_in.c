@@ -165,6 +165,7 @@ static bool fin_acked(struct engine *e, struct tcp_conn *c)
     case TCPS_FIN_WAIT_1:
         tcp_state_set(c, TCPS_FIN_WAIT_2);
         if (c->flags & TF_ORPHAN) {
+            tcp_orphan_leave(e, c);
             c->keep_at_us = e->now_us + e->cfg.fin_wait2_us;
             tcp_timer_arm(e, c);
         }

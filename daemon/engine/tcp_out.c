@@ -220,7 +220,7 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     put_be32(h + 4, o->seq);
     put_be32(h + 8, c->rcv_nxt);
     h[12] = (uint8_t)(hdr / 4 << 4);
-    h[13] = o->flags;
+    h[13] = o->flags | (o->len > c->mss ? TCP_PSH : 0);
     put_be16(h + 14, (uint16_t)tcp_window_select(c));
     put_be32(h + 16, 0);
     if (o->len)

@@ -149,6 +149,8 @@ void tcp_user_close(struct engine *e, struct tcp_conn *c)
     tcp_reass_free(e, c);
     sock_region_put(e, &c->s, &c->s.rx);
     queue_fin(e, c);
+    if (c->flags & TF_FIN_ACKED)
+        tcp_orphan_leave(e, c);
     c->keep_at_us = e->now_us + (c->state == TCPS_FIN_WAIT_2 ? e->cfg.fin_wait2_us : e->cfg.orphan_us);
     tcp_timer_arm(e, c);
 }

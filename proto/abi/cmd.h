@@ -7,6 +7,7 @@
  *   event ring  daemon -> app   struct sg_event: "the daemon's line of this slot has changed", or a reply
  *
  * A command with tag != 0 is answered by exactly one SG_EV_REPLY with that tag; tag 0 asks for no answer.
+ * What a command changed stands in the slot before its reply is posted.
  * Commands of one channel are carried out in order. A command may be repeated after a daemon restart: the
  * daemon answers a repeated tag with the effect already in place. An unknown op is answered -ENOSYS.
  *

@@ -15,17 +15,20 @@
  * SG_DGRAM_ALIGN, so that a header never wraps.
  *
  * Ordering, in pairs:
- *   [S1] daemon: bytes, rx_base, region, flags, then store-release rx_tail <-> app: load-acquire rx_tail
- * first. [S2] app: bytes, tx_base, then store-release tx_tail <-> daemon: load-acquire tx_tail first. [S3]
- * app: reads of bytes, then store-release rx_head <-> daemon: load-acquire rx_head. [S4] daemon:
- * store-release tx_head (bytes no longer needed) <-> app: load-acquire tx_head. [S5] event pending: daemon
- * writes its line, full fence, reads ev_seen; if ev_seen == ev_posted it increments ev_posted and posts one
- * event. App, on an event: ev_seen = ev_posted, full fence, reads the daemon's line. So at most one event per
- * slot is in the event ring. [S6] kick pending: app writes its line, full fence, reads kick_seen; if
- * kick_seen == kick_posted it increments kick_posted and pushes one kick. Daemon, on a kick: kick_seen =
- * kick_posted, full fence, reads the app's line. So at most one kick per slot is in the kick ring. [S7]
- * wanting: app writes `want`, full fence, reads the daemon's line before it sleeps; the daemon writes its
- * line, full fence, reads `want`.
+ *   [S1] daemon: bytes, rx_base, region, then store-release rx_tail, then error, then store-release flags and
+ *        state <-> app: load-acquire state and flags, then load-acquire rx_tail, then the bytes. So an end of
+ *        file or an error never overtakes the bytes before it.
+ *   [S2] app: bytes, tx_base, then store-release tx_tail <-> daemon: load-acquire tx_tail first.
+ *   [S3] app: reads of bytes, then store-release rx_head <-> daemon: load-acquire rx_head.
+ *   [S4] daemon: store-release tx_head (bytes no longer needed) <-> app: load-acquire tx_head.
+ *   [S5] event pending: daemon writes its line, full fence, reads ev_seen; if ev_seen == ev_posted it
+ *        increments ev_posted and posts one event. App, on an event: ev_seen = ev_posted, full fence, reads
+ *        the daemon's line. So at most one event per slot is in the event ring.
+ *   [S6] kick pending: app writes its line, full fence, reads kick_seen; if kick_seen == kick_posted it
+ *        increments kick_posted and pushes one kick. Daemon, on a kick: kick_seen = kick_posted, full
+ *        fence, reads the app's line. So at most one kick per slot is in the kick ring.
+ *   [S7] wanting: app writes `want`, full fence, reads the daemon's line before it sleeps; the daemon
+ *        writes its line, full fence, reads `want`.
  */
 #ifndef SG_ABI_SLOT_H
 #define SG_ABI_SLOT_H

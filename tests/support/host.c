@@ -54,7 +54,7 @@ void host_start(struct host *h, const struct engine_config *cfg, uint64_t now_us
     h->seg_bytes = heap_off + HEAP_BYTES;
     h->seg = zeroed(h->seg_bytes);
     h->slots = (void *)h->seg;
-    h->slot_sock = calloc(HOST_SLOTS, sizeof(uint32_t));
+    h->slot_sock = calloc(1, engine_slot_map_bytes(HOST_SLOTS));
     h->heap_meta = zeroed(segheap_meta_bytes(HEAP_BYTES));
     s.base = h->seg;
     s.bytes = h->seg_bytes;
