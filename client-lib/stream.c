@@ -216,7 +216,7 @@ static int receive_full(sc_sock *s, void *buf, size_t n, int flags, size_t *got)
     *got = 0;
     if (rc)
         return (int)rc;
-    if (op.d->type != SG_SOCK_STREAM)
+    if (op.d->type != SG_SOCK_STREAM || f & MSGF_PEEK) /* A peek that waited for more would never see it. */
         return sc__op_end(&op, -EOPNOTSUPP);
     while (*got < n) {
         rc = sc__stream_take(&op, (uint8_t *)buf + *got, n - *got, false);

@@ -191,7 +191,8 @@ static unsigned deliver_events(struct worker *w)
 
     while (engine_event_next(w->engine, &ev)) {
         struct app_session *s = w->by_sid[ev.sid];
-        struct sg_event out = {.kind = SG_EV_SOCK, .slot = ev.slot};
+        struct sg_event out = {.kind = ev.kind == ENGINE_EV_RELEASE ? SG_EV_RELEASE : SG_EV_SOCK,
+                               .slot = ev.slot};
 
         if (!s || s->fault)
             continue;
@@ -200,7 +201,7 @@ static unsigned deliver_events(struct worker *w)
         } else if (ev.slot != SG_SLOT_NONE && ev.slot < s->slot_count) {
             if (push_event(w, s, s->slot_channel[ev.slot], &out)) {
                 n++;
-            } else {
+            } else if (ev.kind == ENGINE_EV_SOCK) {
                 w->count.events_deferred++;
                 engine_event_defer(w->engine, &ev);
             }

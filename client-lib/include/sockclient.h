@@ -341,7 +341,8 @@ SC_API int sc_connect(sc_sock *s, const sc_addr *addr);
 SC_API int sc_shutdown(sc_sock *s, int how);
 
 /**
- * Close the handle; the last handle closes the socket. Never blocks. Calls that are blocked on the handle
+ * Close the handle; the last handle closes the socket. Does not wait for the network, only for room in the
+ * command ring, which a running daemon empties at once. Calls that are blocked on the handle
  * in other threads return -EBADF. The daemon then sends what is queued and FIN; if data had arrived that was
  * not read, it sends RST instead, so that the peer learns of the loss (RFC 1122 4.2.2.13). Closing a listener
  * leaves its accepted connections alone. The handle stays valid for sc_release() only (other calls: -EBADF).
@@ -397,7 +398,7 @@ SC_API ssize_t sc_recv_some(sc_sock *s, void *buf, size_t n, int flags);
  * Receive exactly n bytes; blocks until they are there, the peer has closed, or the call fails (Zerynth:
  * recv(n)). Non-blocking: takes what is there; -EAGAIN when that is less than n.
  * @param got  always written: bytes put into buf. On end of file less than n, with result 0
- * @return 0, or as sc_recv_some(). Not for UDP: -EOPNOTSUPP
+ * @return 0, or as sc_recv_some(). Not for UDP, and not with SC_MSG_PEEK: -EOPNOTSUPP
  */
 SC_API int sc_recv_full(sc_sock *s, void *buf, size_t n, int flags, size_t *got);
 

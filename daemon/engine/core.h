@@ -42,6 +42,7 @@ struct engine {
     struct event_fifo events;
     uint32_t fault_next; /* engine_event_next(): session to look at for faults */
     bool fault_any;
+    uint32_t pressed; /* sessions that want regions back */
     uint32_t closing; /* sessions that ended and whose sockets are not all closed yet */
     struct port_table ports;
     struct flow_table flows;

@@ -250,6 +250,8 @@ void engine_timers(struct engine *e, uint64_t now_us)
         tcp_timer_node(e, node);
     if (e->closing)
         session_close_run(e);
+    if (e->pressed)
+        session_reclaim_run(e);
     neigh_timers(e, now_us);
     frag_timers(e, now_us);
 }
@@ -260,7 +262,7 @@ uint64_t engine_deadline(const struct engine *e)
     uint64_t neigh = neigh_deadline(e);
     uint64_t frag = frag_deadline(e);
 
-    if (e->closing)
+    if (e->closing || e->pressed)
         return 0;
     if (neigh < t)
         t = neigh;

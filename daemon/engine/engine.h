@@ -211,8 +211,9 @@ void engine_kick(struct engine *e, int sid, const uint32_t *slots, unsigned n, u
 /* ---- Towards the applications ----------------------------------------------------------------- */
 
 enum engine_event_kind {
-    ENGINE_EV_SOCK,  /* post SG_EV_SOCK for (sid, slot) */
-    ENGINE_EV_FAULT, /* the session broke the contract: remove it; `reason` says how */
+    ENGINE_EV_SOCK,    /* post SG_EV_SOCK for (sid, slot) */
+    ENGINE_EV_RELEASE, /* post SG_EV_RELEASE for (sid, slot); may be dropped when there is no room */
+    ENGINE_EV_FAULT,   /* the session broke the contract: remove it; `reason` says how */
 };
 
 struct engine_event {

@@ -149,7 +149,7 @@ struct stream {
     uint32_t region;   /* segment offset >> SG_REGION_SHIFT; 0: none */
     uint8_t log2;      /* of the region's bytes, valid with region */
     uint8_t want_log2; /* size class for the next region */
-    uint16_t pad;
+    uint16_t got;      /* when the region was given: low bits of seconds (2^20 us) */
 };
 
 /* sock.opts */
@@ -206,6 +206,8 @@ struct session {
     const char *fault;     /* contract broken; constant string */
     uint32_t *queued;      /* bit a slot: its event is in the queue or put aside */
     uint32_t deferred;     /* events put aside */
+    bool pressed;          /* a region was refused: take back what is idle */
+    sock_id reclaim_next;  /* where that goes on */
     uint32_t retry_word;   /* where engine_event_retry() goes on */
     uint32_t sock_count;   /* sockets that the application holds */
     uint32_t orphan_count; /* sockets without slot whose regions lie here (unaccepted ones too) */
@@ -225,6 +227,10 @@ void segheap_init(void *meta, uint64_t heap_bytes);
 uint64_t segheap_alloc(void *meta, uint64_t heap_bytes, unsigned log2);
 void segheap_free(void *meta, uint64_t heap_bytes, uint64_t off, unsigned log2);
 
+/** Go on taking idle regions back from sessions that ran out (sock.c). */
+void session_reclaim_run(struct engine *e);
+/** Less than half the quota is used: regions are given ahead, not only when they are asked for. */
+bool session_ample(struct engine *e, const struct sock *s);
 /** Go on closing what ended sessions held (session.c). */
 void session_close_run(struct engine *e);
 struct session *sock_session(struct engine *e, int sid);
@@ -242,6 +248,8 @@ void sock_dirty_bits(struct engine *e, struct sock *s, unsigned bits);
 /** The session of `s` lied in shared memory; it ends after this turn. */
 void sock_fault(struct engine *e, struct sock *s, const char *reason);
 void sock_session_fault(struct engine *e, int sid, const char *reason);
+/** No event of this slot may follow the end of its socket: one that was put aside is dropped. */
+void sock_event_cancel(struct engine *e, struct sock *s);
 /** Take `s` off the list of slots to write, before its record or its slot goes away. */
 void sock_undirty(struct engine *e, struct sock *s);
 /** Put into, or take off, the list of sockets whose regions lie in session `heap_sid`. */

@@ -63,6 +63,12 @@ static bool port_unused(struct engine *e, const struct sock *s, uint16_t port)
     return !p->binds && !p->conns && !p->tw;
 }
 
+/*
+ * Ports that one call tries. When nearly all are taken a call may fail while one is free; the next goes on
+ * where it stopped. What an application can make one turn do stays small.
+ */
+#define PORT_TRIES_MAX 1024u
+
 /* A port nobody holds, from a random start (RFC 6056 3.3.1); 0: none is free. */
 static uint16_t choose_unused(struct engine *e, const struct sock *s)
 {
@@ -70,7 +76,7 @@ static uint16_t choose_unused(struct engine *e, const struct sock *s)
     uint64_t w[2] = {e->now_us, e->ports.next[0]++};
     uint32_t start = (uint32_t)(sip_words(&e->ports.key, w, 2, 2, 4) % range);
 
-    for (uint32_t i = 0; i < range; i++) {
+    for (uint32_t i = 0; i < range && i < PORT_TRIES_MAX; i++) {
         uint16_t port = (uint16_t)(e->cfg.port_min + (start + i) % range);
 
         if (port_unused(e, s, port))
@@ -211,12 +217,14 @@ uint16_t port_choose_connect(struct engine *e, const struct sock *s, const struc
     w[4] = k.rport;
     h = sip_words(&e->ports.key, w, 5, 2, 4);
     counter = &e->ports.next[h % ARRAY_LEN(e->ports.next)];
-    for (uint32_t i = 0; i < range; i++) {
+    for (uint32_t i = 0; i < range && i < PORT_TRIES_MAX; i++) {
         uint16_t port = (uint16_t)(e->cfg.port_min + ((h >> 32) + (*counter)++) % range);
 
         if (entry_of(e, s, port)->binds)
             continue;
         k.lport = port;
+        if (port_unused(e, s, port))
+            return port;
         if (!flow_find(e, &k, flow_hash(&e->flows, &k)))
             return port;
     }

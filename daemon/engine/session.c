@@ -36,6 +36,7 @@ static void slot_detach(struct engine *e, struct sock *s)
     struct sg_slot_daemon *d = &ss->v.slots[s->slot].d;
 
     sock_undirty(e, s);
+    sock_event_cancel(e, s);
     __atomic_store_n(&d->state, SG_ST_FREE, __ATOMIC_RELEASE);
     ss->v.slot_sock[s->slot] = 0;
     ss->sock_count--;
@@ -123,6 +124,10 @@ void engine_session_end(struct engine *e, int sid, uint64_t now_us)
 
     e->now_us = now_us;
     ss->ended = true;
+    if (ss->pressed) {
+        ss->pressed = false;
+        e->pressed--;
+    }
     ss->closing_slot = 1;
     e->closing++;
     session_close_some(e, ss);
@@ -362,7 +367,7 @@ int engine_accept(struct engine *e, int sid, uint32_t listener, uint32_t slot, u
     c = tcp_accept_take(e, l);
     ss->orphan_count--;
     slot_attach(e, &c->s, sid, slot);
-    if (!c->s.tx.region)
+    if (!c->s.tx.region && session_ample(e, &c->s))
         (void)sock_region_get(e, &c->s, &c->s.tx); /* Else the library asks again with SG_CMD_GRANT. */
     sock_dirty_bits(e, &l->s, DIRTY_LINE);
     sock_dirty(e, &c->s);

@@ -79,11 +79,84 @@ void sock_unlink(struct engine *e, struct sock *s)
         ss->socks = s->sess_next;
     if (s->sess_next)
         sock_get(e, s->sess_next)->sess_prev = s->sess_prev;
+    if (ss->reclaim_next == sock_id_of(e, s))
+        ss->reclaim_next = s->sess_next;
     s->sess_next = s->sess_prev = 0;
     s->heap_sid = -1;
 }
 
 /* ---- Regions -------------------------------------------------------------------------------------- */
+
+/* ---- Taking idle regions back ------------------------------------------------------------------------ */
+
+/* In the event queue, beside the slot number: SG_EV_RELEASE instead of SG_EV_SOCK. */
+#define EVENT_RELEASE UINT32_C(0x80000000)
+
+/* No room: the next squeeze asks again. */
+static void event_push_release(struct engine *e, int sid, uint32_t slot)
+{
+    struct event_fifo *f = &e->events;
+
+    if (f->tail - f->head <= f->mask / 2)
+        f->v[f->tail++ & f->mask] = (uint64_t)(uint32_t)sid << 32 | EVENT_RELEASE | slot;
+}
+
+/* A send region that was given less than this many seconds ago is about to be used. */
+#define RECLAIM_AGE_S    2u
+
+/* Sockets that one turn looks at for that. */
+#define RECLAIM_PER_TURN 128u
+
+static void press(struct engine *e, struct session *ss)
+{
+    if (ss->pressed || ss->ended)
+        return;
+    ss->pressed = true;
+    ss->reclaim_next = ss->socks;
+    e->pressed++;
+}
+
+/* A receive region that is empty goes back at once. For a send region the application is asked: it may be
+ * writing there right now. */
+static void reclaim(struct engine *e, struct session *ss, int sid, struct sock *s)
+{
+    bool holes = s->kind == SK_TCP && ((struct tcp_conn *)s)->ooo_head != NIL;
+
+    sock_pull_rx(e, s);
+    if (s->rx.region && s->rx.head == s->rx.tail && !holes) {
+        sock_region_put(e, s, &s->rx);
+        sock_dirty_bits(e, s, DIRTY_LINE);
+    }
+    if (s->slot && s->tx.region && s->tx.head == s->tx.tail && !ss->ended &&
+        (uint16_t)((e->now_us >> 20) - s->tx.got) >= RECLAIM_AGE_S)
+        event_push_release(e, sid, s->slot);
+}
+
+bool session_ample(struct engine *e, const struct sock *s)
+{
+    const struct session *ss = sock_session(e, s->heap_sid);
+
+    return ss->buffer_bytes < ss->v.buffer_bytes_max / 2;
+}
+
+void session_reclaim_run(struct engine *e)
+{
+    for (uint32_t i = 0; i < e->cfg.session_max && e->pressed; i++) {
+        struct session *ss = &e->sessions[i];
+
+        for (uint32_t n = 0; ss->used && ss->pressed && n < RECLAIM_PER_TURN; n++) {
+            struct sock *s = ss->reclaim_next ? sock_get(e, ss->reclaim_next) : NULL;
+
+            if (!s) {
+                ss->pressed = false;
+                e->pressed--;
+                break;
+            }
+            ss->reclaim_next = s->sess_next;
+            reclaim(e, ss, (int)i, s);
+        }
+    }
+}
 
 bool sock_region_get(struct engine *e, struct sock *s, struct stream *st)
 {
@@ -94,16 +167,19 @@ bool sock_region_get(struct engine *e, struct sock *s, struct stream *st)
     ENG_ASSERT(!st->region);
     if (ss->buffer_bytes + bytes > ss->v.buffer_bytes_max) {
         stat_inc(&e->stats, ST_APP_QUOTA_BUFFERS);
+        press(e, ss);
         return false;
     }
     off = segheap_alloc(ss->v.heap_meta, ss->v.heap_bytes, st->want_log2);
     if (off == UINT64_MAX) {
         stat_inc(&e->stats, ST_APP_QUOTA_BUFFERS);
+        press(e, ss);
         return false;
     }
     ss->buffer_bytes += bytes;
     st->region = (uint32_t)((ss->v.heap_off + off) >> SG_REGION_SHIFT);
     st->log2 = st->want_log2;
+    st->got = (uint16_t)(e->now_us >> 20);
     st->base = st->tail;
     return true;
 }
@@ -359,6 +435,18 @@ static bool fault_next(struct engine *e, struct engine_event *ret)
     return false;
 }
 
+/* Socket calls come while the queue is empty, so a bit that is set is a deferred event. If it is in the queue
+ * after all (a session that ends), engine_event_next() skips it. */
+void sock_event_cancel(struct engine *e, struct sock *s)
+{
+    struct session *ss = sock_session(e, s->sid);
+
+    if (!ss->deferred || !queued(ss, s->slot))
+        return;
+    ss->queued[s->slot / 32] &= ~(1u << s->slot % 32);
+    ss->deferred--;
+}
+
 bool engine_event_next(struct engine *e, struct engine_event *ret)
 {
     while (e->events.head != e->events.tail) {
@@ -369,6 +457,11 @@ bool engine_event_next(struct engine *e, struct engine_event *ret)
 
         if (!slot || !ss->used || ss->ended)
             continue;
+        if (slot & EVENT_RELEASE) {
+            *ret =
+                (struct engine_event){.kind = ENGINE_EV_RELEASE, .sid = sid, .slot = slot & ~EVENT_RELEASE};
+            return true;
+        }
         ss->queued[slot / 32] &= ~(1u << slot % 32);
         *ret = (struct engine_event){.kind = ENGINE_EV_SOCK, .sid = sid, .slot = slot};
         return true;

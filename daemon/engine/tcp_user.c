@@ -74,7 +74,7 @@ int tcp_user_connect(struct engine *e, struct tcp_conn *c, const struct ip_ep *r
     c->flags |= TF_TS | TF_SACK | TF_WSCALE; /* offered; the SYN-ACK says which hold */
     tcp_state_set(c, TCPS_SYN_SENT);
     c->s.pub_state = SG_ST_CONNECTING;
-    if (!c->s.tx.region)
+    if (!c->s.tx.region && session_ample(e, &c->s))
         (void)sock_region_get(e, &c->s, &c->s.tx); /* Else the library asks with SG_CMD_GRANT. */
     stat_inc(&e->stats, ST_TCP_ACTIVE_OPENS);
     c->first_unacked_us = e->now_us;

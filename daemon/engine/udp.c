@@ -428,7 +428,8 @@ static enum sent send_next(struct engine *e, struct udp_sock *u, uint64_t now_us
     sock_dirty_bits(e, s, DIRTY_LINE | DIRTY_TX);
     if (error) {
         stat_inc(&e->stats, ST_UDP_SNDBUF_ERRORS);
-        soft_error(e, u, error);
+        if (error != ENOBUFS) /* No room on the way out is a lost datagram, counted, as any other. */
+            soft_error(e, u, error);
     } else {
         stat_inc(&e->stats, ST_UDP_OUT_DATAGRAMS);
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hostile application: attaches, makes sockets with traffic on them, then writes random values all over its
- * segment (header, rings, slots, byte rings) while it goes on ringing the doorbell, until the daemon expels it.
- * Then it attaches again.
+ * A hostile application: attaches, makes sockets with traffic on them, then writes random values all over
+ * its segment (header, rings, slots, byte rings) while it goes on ringing the doorbell, until the daemon
+ * expels it. Then it attaches again.
  *
  *     hostile_client SECONDS SEED ADDRESS PORT     ADDRESS:PORT: an echo server of the kernel's
  *
@@ -49,7 +49,9 @@ static uint8_t *find_segment(void)
         uintptr_t from, to;
         char perms[8];
 
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %7s", &from, &to, perms) != 3 || strcmp(perms, "rw-s") != 0)
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %7s", &from, &to, perms) != 3)
+            continue;
+        if (strcmp(perms, "rw-s") != 0)
             continue;
         if (*(const uint64_t *)from == SG_ABI_MAGIC) /* NOLINT: an address from the kernel's own list */
             found = (uint8_t *)from;

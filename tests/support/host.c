@@ -106,6 +106,10 @@ static void take_events(struct host *h)
             h->fault = ev.reason;
             continue;
         }
+        if (ev.kind == ENGINE_EV_RELEASE) {
+            (void)engine_release(h->e, h->sid, ev.slot); /* as the library does when it is not sending */
+            continue;
+        }
         h->events++;
         sg_store_release_u32(&h->slots[ev.slot].a.ev_seen, h->slots[ev.slot].d.ev_posted);
     }

@@ -21,7 +21,7 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define LATE_MS 200
 #else
-#define LATE_MS 30
+#define LATE_MS 150
 #endif
 
 struct env {
