@@ -223,8 +223,9 @@ void fuzz_wait(struct host *h, uint64_t us, uint8_t last, fuzz_frame_fn *fn, voi
 
 uint64_t fuzz_duration_us(uint8_t code)
 {
-    static const uint64_t table[] = {0,       1,       100,     1000,     5000,     20000,    40000,     100000,
-                                     200000,  500000,  1000000, 3000000,  10000000, 61000000, 130000000, UINT64_C(3600000000) * 3};
+    static const uint64_t table[] = {
+        0,      1,      100,     1000,    5000,     20000,    40000,     100000,
+        200000, 500000, 1000000, 3000000, 10000000, 61000000, 130000000, UINT64_C(3600000000) * 3};
 
     return table[code % (sizeof(table) / sizeof(table[0]))];
 }

@@ -30,6 +30,7 @@ struct world {
     struct input *in;
     uint32_t listener, slot;
     bool accepted; /* `slot` may be used */
+    bool dead;     /* the application has died */
     uint16_t host_port;
     uint8_t opt; /* OPT_* */
 
@@ -43,11 +44,10 @@ struct world {
     uint32_t tsval; /* its last */
 
     /* The peer's side. */
-    uint32_t una; /* what it last acknowledged */
-    uint32_t next; /* where its stream goes on */
-    uint32_t max;  /* past the highest sequence number that it sent */
-    uint32_t offered;
-    bool have_offered;
+    uint32_t una;     /* what it last acknowledged */
+    uint32_t next;    /* where its stream goes on */
+    uint32_t max;     /* past the highest sequence number that it sent */
+    uint32_t wnd_max; /* the largest window that it offered; one may count from a later ACK than its own */
     bool loose; /* a SYN with any number and options went out: the rules of the connection are not known */
     uint64_t tx_off, rx_off;
     uint32_t ts;
@@ -95,8 +95,8 @@ static void see_data(struct world *w, const struct tcp_seg *s)
         if (seq_le(s->seq, w->isn))
             fuzz_fail("data below the ISN");
         fuzz_pattern_check(s->data, s->len, s->seq - w->isn - 1, "sent");
-        if (!w->loose && w->have_offered && seq_gt(s->seq + s->len, w->offered))
-            fuzz_fail("sent %u bytes beyond the peer's window", s->seq + s->len - w->offered);
+        if (!w->loose && seq_gt(s->seq + s->len, w->una + w->wnd_max))
+            fuzz_fail("sent %u bytes beyond the peer's window", s->seq + s->len - w->una - w->wnd_max);
     }
     if (seq_gt(end, w->nxt))
         w->nxt = end;
@@ -111,8 +111,9 @@ static void see(void *ctx, const struct pktbuf *f)
         return;
     if (!tcp_parse(f->data + 34, f->len - 34, &s))
         fuzz_fail("a segment that does not parse");
-    fuzz_trace("%10llu host > %#x seq %d ack %d len %u wnd %u port %u", (unsigned long long)w->h.now_us, s.flags,
-               (int)(s.seq - w->isn), s.flags & TCP_ACK ? (int)(s.ack - PEER_ISN) : 0, s.len, s.wnd, s.sport);
+    fuzz_trace("%10llu host > %#x seq %d ack %d len %u wnd %u port %u", (unsigned long long)w->h.now_us,
+               s.flags, (int)(s.seq - w->isn), s.flags & TCP_ACK ? (int)(s.ack - PEER_ISN) : 0, s.len, s.wnd,
+               s.sport);
     if (s.dport != PEER_PORT || s.sport != w->host_port)
         return;
     if (s.flags & TCP_SYN) {
@@ -121,7 +122,7 @@ static void see(void *ctx, const struct pktbuf *f)
             w->nxt = s.seq + 1;
             w->una = s.seq;
             w->have_isn = true;
-            w->have_offered = false;
+            w->wnd_max = 0;
         }
         w->scale = s.has_wscale && (w->opt & OPT_WSCALE) ? s.wscale : 0;
         w->have_edge = false; /* Its window is not scaled, and it may open a new incarnation. */
@@ -212,19 +213,17 @@ static void send_out(struct world *w, struct out *o)
     if (seq_gt(end, w->max) && end - w->max < FAR)
         w->max = end;
     if (o->flags & TCP_ACK && w->nxt - o->ack < FAR) { /* Else it can't be a valid acknowledgment. */
-        uint32_t edge = o->ack + ((uint32_t)o->wnd << (o->flags & TCP_SYN || !(w->opt & OPT_WSCALE) ? 0 : 2));
+        uint32_t wnd = (uint32_t)o->wnd << (o->flags & TCP_SYN || !(w->opt & OPT_WSCALE) ? 0 : 2);
 
-        if (!w->have_offered || seq_gt(edge, w->offered))
-            w->offered = edge;
-        w->have_offered = true;
+        if (wnd > w->wnd_max)
+            w->wnd_max = wnd;
         if (seq_gt(o->ack, w->una))
             w->una = o->ack;
-    } else if (!w->have_offered && o->flags & TCP_SYN && w->have_isn) {
-        w->offered = w->nxt + o->wnd;
-        w->have_offered = true;
+    } else if (o->flags & TCP_SYN && o->wnd > w->wnd_max) {
+        w->wnd_max = o->wnd;
     }
-    fuzz_trace("%10llu peer < %#x seq %d ack %d len %u wnd %u opts %u", (unsigned long long)w->h.now_us, o->flags,
-               (int)(o->seq - PEER_ISN), (int)(o->ack - w->isn), o->len, o->wnd, o->opt_bytes);
+    fuzz_trace("%10llu peer < %#x seq %d ack %d len %u wnd %u opts %u", (unsigned long long)w->h.now_us,
+               o->flags, (int)(o->seq - PEER_ISN), (int)(o->ack - w->isn), o->len, o->wnd, o->opt_bytes);
     host_rx(&w->h, &p);
 }
 
@@ -569,10 +568,10 @@ static void put_options(struct world *w, struct out *o)
 
 static void segment_step(struct world *w)
 {
-    static const uint8_t usual[16] = {TCP_ACK,           TCP_ACK | TCP_PSH, TCP_ACK | TCP_FIN, TCP_RST,
-                                      TCP_RST | TCP_ACK, TCP_SYN,           TCP_SYN | TCP_ACK, TCP_ACK | TCP_URG,
-                                      TCP_ACK,           TCP_ACK,           TCP_ACK,           TCP_ACK,
-                                      TCP_ACK,           TCP_ACK | TCP_PSH, TCP_ACK | TCP_FIN, TCP_FIN};
+    static const uint8_t usual[16] = {
+        TCP_ACK,           TCP_ACK | TCP_PSH, TCP_ACK | TCP_FIN, TCP_RST, TCP_RST | TCP_ACK, TCP_SYN,
+        TCP_SYN | TCP_ACK, TCP_ACK | TCP_URG, TCP_ACK,           TCP_ACK, TCP_ACK,           TCP_ACK,
+        TCP_ACK,           TCP_ACK | TCP_PSH, TCP_ACK | TCP_FIN, TCP_FIN};
     uint8_t code = take_u8(w->in);
     struct out o = {.flags = code & 0x80 ? take_u8(w->in) : usual[code & 15]};
 
@@ -615,11 +614,12 @@ static void icmp_step(struct world *w)
 
 static void option_step(struct world *w)
 {
-    static const uint8_t names[][2] = {{6, 1}, {6, 3}, {1, 9}, {6, 4}, {6, 5}, {6, 6},
+    static const uint8_t names[][2] = {{6, 1},  {6, 3},  {1, 9},  {6, 4}, {6, 5}, {6, 6},
                                        {6, 18}, {1, 13}, {6, 12}, {6, 2}, {1, 7}, {1, 8}};
     uint8_t code = take_u8(w->in) % (sizeof(names) / sizeof(names[0]));
 
-    (void)engine_setopt(w->h.e, w->h.sid, w->slot, names[code][0], names[code][1], take_u16(w->in), w->h.now_us);
+    (void)engine_setopt(w->h.e, w->h.sid, w->slot, names[code][0], names[code][1], take_u16(w->in),
+                        w->h.now_us);
 }
 
 static void app_step(struct world *w)
@@ -663,7 +663,7 @@ static void step(struct world *w)
     case 1:
         if (w->accepted)
             app_step(w);
-        else
+        else if (!w->dead)
             try_accept(w);
         break;
     case 2: {
@@ -683,7 +683,14 @@ static void step(struct world *w)
         icmp_step(w);
         break;
     case 6:
-        if (w->listener && code & 0x10) {
+        if (w->dead)
+            break;
+        if (code & 0x20) { /* It dies; what it leaves behind goes on. */
+            engine_session_end(w->h.e, w->h.sid, w->h.now_us);
+            w->dead = true;
+            w->accepted = false;
+            w->listener = 0;
+        } else if (w->listener && code & 0x10) {
             (void)app_close(&w->h, w->listener);
             w->listener = 0;
         } else if (!w->listener && !w->accepted && w->host_port == HOST_PORT) {

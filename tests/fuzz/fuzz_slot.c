@@ -55,7 +55,7 @@ static void hostile_add(struct world *w)
         abort();
     x->base = x->map + GUARD;
     x->slots = (void *)x->base;
-    x->slot_sock = calloc(SLOTS, sizeof(uint32_t));
+    x->slot_sock = calloc(1, engine_slot_map_bytes(SLOTS));
     x->heap_meta = calloc(1, segheap_meta_bytes(HEAP_BYTES));
     s.base = x->base;
     s.bytes = SEG_BYTES;
@@ -306,7 +306,8 @@ static void behave(struct world *w)
     } else if (s->d.tx_region && s->d.tx_log2 <= 24) {
         room = (UINT64_C(1) << s->d.tx_log2) - (s->a.tx_tail - s->d.tx_head);
         if (s->d.type == SG_SOCK_DGRAM && (uint64_t)s->d.tx_region << SG_REGION_SHIFT < SEG_BYTES - 64) {
-            struct sg_dgram_hdr hdr = {.len = (uint32_t)n, .family = SG_AF_INET, .port = 9, .addr = {192, 0, 2, OWN}};
+            struct sg_dgram_hdr hdr = {
+                .len = (uint32_t)n, .family = SG_AF_INET, .port = 9, .addr = {192, 0, 2, OWN}};
 
             if (code & 2)
                 (void)take_bytes(w->in, (uint8_t *)&hdr, sizeof(hdr));

@@ -42,7 +42,8 @@ static void expect(const uint8_t *o, size_t n, struct tcp_seg *w)
             w->tsecr = get_be32(v + 4);
         } else if (kind == 5 && len >= 10 && (len - 2) % 8 == 0) {
             for (unsigned i = 0; i < (len - 2u) / 8 && w->sack_count < 4; i++, w->sack_count++)
-                w->sack[w->sack_count] = (struct tcp_sack_block){get_be32(v + 8 * i), get_be32(v + 8 * i + 4)};
+                w->sack[w->sack_count] =
+                    (struct tcp_sack_block){get_be32(v + 8 * i), get_be32(v + 8 * i + 4)};
         }
     }
 }

@@ -25,10 +25,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define INPUT_MAX      4096u
-#define CORPUS_MAX     512u
-#define HANG_S         30 /* one input takes milliseconds */
-#define MUTATIONS_MAX  16u
+#define INPUT_MAX     4096u
+#define CORPUS_MAX    512u
+#define HANG_S        30 /* one input takes milliseconds */
+#define MUTATIONS_MAX 16u
 
 struct corpus_file {
     uint8_t *data;
@@ -46,7 +46,8 @@ static char crash_path[512];
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
-    return "abort_on_error=1:handle_segv=0:handle_sigfpe=0:handle_sigill=0:handle_sigbus=0:allocator_may_return_null=1";
+    return "abort_on_error=1:handle_segv=0:handle_sigfpe=0:handle_sigill=0:handle_sigbus=0:allocator_may_"
+           "return_null=1";
 }
 
 const char *__ubsan_default_options(void);
@@ -281,7 +282,8 @@ int main(int argc, char **argv)
             break;
         run(current, make_input(&state));
     }
-    (void)printf("%s: %u files, %" PRIu64 " more inputs in %.1f s\n", name, corpus_count, runs, now_s() - start);
+    (void)printf("%s: %u files, %" PRIu64 " more inputs in %.1f s\n", name, corpus_count, runs,
+                 now_s() - start);
     for (unsigned i = 0; i < corpus_count; i++)
         free(corpus[i].data);
     return 0;

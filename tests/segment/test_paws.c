@@ -49,7 +49,8 @@ Test(paws, timestamps_wrap_around)
     peer_start(&p, NULL);
     peer_established_opts(&p, &with_ts);
     for (uint32_t i = 0, ts = 1001; i < 5; i++, ts += 0x40000000u) {
-        seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1 + 10 * i, .ack = 1, .len = 10, .tsval = ts, .tsecr = 1});
+        seg_send(&p, (struct seg){
+                         .flags = TCP_ACK, .seq = 1 + 10 * i, .ack = 1, .len = 10, .tsval = ts, .tsecr = 1});
         seg_drain(&p);
     }
     cr_assert_eq(readable(&p), 50, "each is less than 2^31 ahead of the one before");
@@ -154,7 +155,8 @@ Test(paws, a_delayed_ack_echoes_the_earliest_segment)
     peer_start(&p, NULL);
     peer_established_opts(&p, &with_ts);
     for (uint32_t i = 0; i < 10; i++) { /* past the quick ACKs of the start */
-        seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = seq, .ack = 1, .len = 100, .tsval = 5000 + i, .tsecr = 1});
+        seg_send(&p, (struct seg){
+                         .flags = TCP_ACK, .seq = seq, .ack = 1, .len = 100, .tsval = 5000 + i, .tsecr = 1});
         seg_drain(&p);
         seq += 100;
     }
@@ -162,7 +164,8 @@ Test(paws, a_delayed_ack_echoes_the_earliest_segment)
     seg_drain(&p);
     seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = seq, .ack = 1, .len = 100, .tsval = 6000, .tsecr = 1});
     seg_none(&p);
-    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = seq + 100, .ack = 1, .len = 100, .tsval = 6010, .tsecr = 1});
+    seg_send(&p, (struct seg){
+                     .flags = TCP_ACK, .seq = seq + 100, .ack = 1, .len = 100, .tsval = 6010, .tsecr = 1});
     peer_wait_tx(&p, 100000);
     s = seg_expect(&p, .flags = TCP_ACK, .ack = seq + 200);
     cr_assert_eq(s.tsecr, 6000, "echoed %u", s.tsecr);

@@ -223,7 +223,8 @@ static uint32_t fill(struct peer *p, uint32_t len, unsigned scale, uint32_t *edg
             struct seg s = seg_take(p);
             uint32_t now = s.ack + ((uint32_t)s.wnd << scale);
 
-            cr_assert_geq(now + (1u << scale) - 1, *edge, "the right edge moved back from %u to %u", *edge, now);
+            cr_assert_geq(now + (1u << scale) - 1, *edge, "the right edge moved back from %u to %u", *edge,
+                          now);
             if (now > *edge)
                 *edge = now;
             acked = s.ack - 1;

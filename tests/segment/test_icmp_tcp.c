@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ICMP errors about TCP segments: RFC 1122 4.2.3.9, RFC 1191, RFC 5461, RFC 5927. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/engine/csum.h"
+#include "tests/segment/peer.h"
+
+#define UNREACH_NET      0u
+#define UNREACH_HOST     1u
+#define UNREACH_PORT     3u
+#define UNREACH_FRAG     4u
+#define SOURCE_QUENCH    4u
+#define TIME_EXCEEDED    11u
+#define DEST_UNREACHABLE 3u
+
+/* An error from a router (192.0.2.9) that quotes our segment with this relative sequence number. */
+static void icmp(struct peer *p, uint8_t type, uint8_t code, uint16_t mtu, uint32_t seq)
+{
+    uint8_t f[14 + 20 + 8 + 28] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 9, 8, 0};
+    uint8_t *ip = f + 14, *ic = ip + 20, *q = ic + 8;
+    uint16_t sum;
+
+    ip[0] = q[0] = 0x45;
+    put_be16(ip + 2, 56);
+    ip[8] = q[8] = 64;
+    ip[9] = 1;
+    memcpy(ip + 12, (uint8_t[]){192, 0, 2, 9, 192, 0, 2, 2}, 8);
+    ic[0] = type;
+    ic[1] = code;
+    put_be16(ic + 6, mtu);
+    put_be16(q + 2, 1500);
+    q[6] = 0x40;
+    q[9] = 6;
+    memcpy(q + 12, (uint8_t[]){192, 0, 2, 2, 192, 0, 2, 1}, 8);
+    put_be16(q + 20, p->host_port);
+    put_be16(q + 22, p->peer_port);
+    put_be32(q + 24, p->host_isn + seq);
+    sum = csum_finish(csum_partial(q, 20));
+    memcpy(q + 10, &sum, 2);
+    sum = csum_finish(csum_partial(ic, 36));
+    memcpy(ic + 2, &sum, 2);
+    sum = csum_finish(csum_partial(ip, 20));
+    memcpy(ip + 10, &sum, 2);
+    host_rx_bytes(&p->h, f, sizeof(f));
+}
+
+Test(icmp_tcp, port_unreachable_refuses_a_connection_attempt)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_connecting(&p);
+    icmp(&p, DEST_UNREACHABLE, UNREACH_PORT, 0, 0);
+    cr_assert_eq(app_error(&p.h, p.slot), ECONNREFUSED);
+    peer_stop(&p);
+}
+
+Test(icmp_tcp, an_error_that_quotes_another_number_is_ignored)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_connecting(&p);
+    icmp(&p, DEST_UNREACHABLE, UNREACH_PORT, 0, 1);
+    icmp(&p, DEST_UNREACHABLE, UNREACH_PORT, 0, UINT32_MAX);
+    cr_assert_eq(app_error(&p.h, p.slot), 0); /* RFC 5927 4 */
+    cr_assert_str_eq(peer_state(&p), "SYN_SENT");
+    cr_assert_eq(host_counter(&p.h, "IcmpErrUnmatched"), 2);
+    peer_stop(&p);
+}
+
+Test(icmp_tcp, no_error_ends_an_established_connection)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    peer_write(&p, 100);
+    seg_drain(&p);
+    for (uint8_t code = 0; code < 16; code++)
+        if (code != UNREACH_FRAG)
+            icmp(&p, DEST_UNREACHABLE, code, 0, 1);
+    icmp(&p, TIME_EXCEEDED, 0, 0, 1);
+    cr_assert_str_eq(peer_state(&p), "ESTABLISHED"); /* RFC 5927 5.2 */
+    cr_assert_eq(app_error(&p.h, p.slot), 0);
+    peer_stop(&p);
+}
+
+Test(icmp_tcp, source_quench_is_ignored)
+{
+    struct peer p;
+    struct engine_sock_info before, after;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    peer_write(&p, 5000);
+    seg_drain(&p);
+    cr_assert(host_find(&p.h, "ESTABLISHED", &before));
+    icmp(&p, SOURCE_QUENCH, 0, 0, 1);
+    cr_assert(host_find(&p.h, "ESTABLISHED", &after));
+    cr_assert_eq(before.cwnd_bytes, after.cwnd_bytes); /* RFC 6633 */
+    peer_stop(&p);
+}
+
+Test(icmp_tcp, fragmentation_needed_lowers_the_mss_and_sends_again)
+{
+    struct peer p;
+    struct seg s;
+    uint32_t next = 1;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    peer_write(&p, 1460 * 3);
+    seg_drain(&p);
+    icmp(&p, DEST_UNREACHABLE, UNREACH_FRAG, 1000, 1);
+    while (engine_tx_pending(p.h.e)) { /* the whole flight again, in smaller pieces */
+        s = seg_take(&p);
+        cr_assert_leq(s.len, 960);
+        cr_assert_eq(s.seq, next);
+        next = s.seq + s.len;
+    }
+    cr_assert_gt(next, 960);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1 + 1460 * 3});
+    seg_drain(&p);
+    peer_write(&p, 3000);
+    cr_assert_eq(seg_take(&p).len, 960);
+    peer_stop(&p);
+}
+
+Test(icmp_tcp, a_tiny_or_missing_mtu_does_no_harm)
+{
+    static const uint16_t mtus[] = {0, 1, 20, 40, 52, 68, 296};
+
+    for (unsigned i = 0; i < sizeof(mtus) / sizeof(mtus[0]); i++) {
+        struct peer p;
+
+        peer_start(&p, NULL);
+        peer_established(&p);
+        peer_write(&p, 3000);
+        seg_drain(&p);
+        icmp(&p, DEST_UNREACHABLE, UNREACH_FRAG, mtus[i], 1);
+        seg_drain(&p);
+        seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 3001});
+        seg_drain(&p);
+        peer_write(&p, 3000);
+        cr_assert_geq(seg_take(&p).len, 512, "MTU %u", mtus[i]); /* RFC 5927 7.2, Linux's min_pmtu */
+        peer_stop(&p);
+    }
+}
+
+Test(icmp_tcp, a_larger_mtu_changes_nothing)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    peer_write(&p, 3000);
+    seg_drain(&p);
+    icmp(&p, DEST_UNREACHABLE, UNREACH_FRAG, 1500, 1);
+    icmp(&p, DEST_UNREACHABLE, UNREACH_FRAG, 9000, 1);
+    seg_none(&p);
+    peer_stop(&p);
+}
+
+Test(icmp_tcp, the_mss_is_never_raised_above_the_peers)
+{
+    struct peer p;
+    const struct peer_opts o = {.mss = 300, .sack = true, .wnd = 65535};
+
+    peer_start(&p, NULL);
+    peer_established_opts(&p, &o);
+    peer_write(&p, 600);
+    seg_drain(&p);
+    icmp(&p, DEST_UNREACHABLE, UNREACH_FRAG, 200, 1);
+    seg_drain(&p);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 601});
+    peer_write(&p, 2000);
+    while (engine_tx_pending(p.h.e))
+        cr_assert_leq(seg_take(&p).len, 300);
+    peer_stop(&p);
+}
+
+Test(icmp_tcp, fragmentation_needed_must_quote_what_is_in_flight)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    peer_write(&p, 3000);
+    seg_drain(&p);
+    icmp(&p, DEST_UNREACHABLE, UNREACH_FRAG, 600, 3001);
+    icmp(&p, DEST_UNREACHABLE, UNREACH_FRAG, 600, 0);
+    seg_none(&p);
+    peer_stop(&p);
+}
