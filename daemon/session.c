@@ -72,7 +72,7 @@ fail:
 static void write_header(struct app_session *s, const struct config *cfg, const struct seg_layout *l,
                          uint64_t features)
 {
-    struct sg_seg_hdr *h = (struct sg_seg_hdr *)s->base;
+    struct sg_seg_hdr *h = (void *)s->base;
 
     *h = (struct sg_seg_hdr){
         .magic = SG_ABI_MAGIC,
@@ -136,7 +136,7 @@ int session_create(const struct config *cfg, uint32_t id, uint32_t channels, uin
     if (!rc) {
         s->base = base;
         s->bytes = l.total;
-        s->slots = (struct sg_slot *)(s->base + l.slot_off);
+        s->slots = (void *)(s->base + l.slot_off);
         rc = open_events(s);
     }
     if (!rc) {

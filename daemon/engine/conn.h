@@ -133,7 +133,8 @@ struct tcp_conn {
 
     /* Congestion control. */
     uint32_t cwnd, ssthresh;
-    uint32_t cc[10]; /* the algorithm's own */
+    uint32_t cwnd_full_end; /* with TF_CWND_FULL: snd_nxt when the window was last used up */
+    uint32_t cc[10];        /* the algorithm's own */
 
     struct tcp_options_set o;
 
@@ -141,6 +142,7 @@ struct tcp_conn {
     uint64_t rto_at_us; /* see rto_mode */
     uint64_t delack_at_us;
     uint64_t keep_at_us;       /* keep-alive; FIN_WAIT_2 or orphan limit when TF_ORPHAN */
+    uint64_t oow_ack_us;       /* last ACK for a segment outside the window */
     uint64_t sent_us;          /* last data segment sent: idle restart */
     uint64_t rcvd_us;          /* last segment received: keep-alive */
     uint64_t first_unacked_us; /* when the oldest unanswered transmission began: user time-out */

@@ -62,6 +62,9 @@ static void advance_una(struct engine *e, struct tcp_conn *c, const struct tcp_s
     c->s.tx.head += bytes;
     c->probes = 0;
     c->first_unacked_us = e->now_us;
+    if (c->flags & TF_ORPHAN &&
+        c->state != TCPS_FIN_WAIT_2) /* Slow is not dead: the limit is on no progress. */
+        c->keep_at_us = e->now_us + e->cfg.orphan_us;
     ENG_ASSERT(c->s.tx.head <= c->s.tx.tail);
     if (bytes) {
         neigh_confirm(e, &c->s.remote, e->now_us);

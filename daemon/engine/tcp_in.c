@@ -17,6 +17,22 @@
 
 enum verdict { SEG_DROP, SEG_GO_ON };
 
+/* RFC 5961 10: segments that fall outside and carry nothing are answered now and then only, or two ends that
+ * lost step would answer each other for ever. */
+#define OOW_ACK_INTERVAL_US 500000u
+
+static void ack_outside(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (!s->len && !(s->flags & TCP_FIN)) {
+        if (c->oow_ack_us && e->now_us - c->oow_ack_us < OOW_ACK_INTERVAL_US) {
+            stat_inc(&e->stats, ST_TCP_CHALLENGE_LIMITED);
+            return;
+        }
+        c->oow_ack_us = e->now_us;
+    }
+    tcp_ack_now(e, c);
+}
+
 /* PAWS (RFC 7323 5.3 R1). */
 static enum verdict step0_paws(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
 {
@@ -25,7 +41,7 @@ static enum verdict step0_paws(struct engine *e, struct tcp_conn *c, const struc
     if ((int32_t)(s->tsval - c->ts_recent) >= 0 || e->now_us - c->ts_recent_us > TS_RECENT_LIFE_US)
         return SEG_GO_ON;
     stat_inc(&e->stats, ST_TCP_PAWS_ESTAB);
-    tcp_ack_now(e, c);
+    ack_outside(e, c, s);
     return SEG_DROP;
 }
 
@@ -73,7 +89,7 @@ static enum verdict step1_acceptable(struct engine *e, struct tcp_conn *c, struc
 
 unacceptable:
     if (!(s->flags & TCP_RST))
-        tcp_ack_now(e, c);
+        ack_outside(e, c, s);
     return SEG_DROP;
 }
 
@@ -92,9 +108,7 @@ static enum verdict step2_rst(struct engine *e, struct tcp_conn *c, const struct
         tcp_conn_end(e, c, ECONNREFUSED);
         break;
     case TCPS_CLOSING:
-    case TCPS_LAST_ACK:
-        tcp_conn_end(e, c, 0);
-        break;
+    case TCPS_LAST_ACK: /* RFC 9293 says nothing to the user here; Linux reports it, and so do we. */
     case TCPS_ESTABLISHED:
     case TCPS_FIN_WAIT_1:
     case TCPS_FIN_WAIT_2:
@@ -218,7 +232,8 @@ static bool may_receive(const struct tcp_conn *c)
 }
 
 /* Seventh, the text. */
-static enum verdict step7_text(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+static enum verdict step7_text(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s,
+                               const struct rx_pkt *rp)
 {
     if (!s->len)
         return SEG_GO_ON;
@@ -227,7 +242,8 @@ static enum verdict step7_text(struct engine *e, struct tcp_conn *c, const struc
     if (c->flags & TF_ORPHAN || (c->flags & TF_RX_SHUT && c->state != TCPS_ESTABLISHED)) {
         /* RFC 9293 3.6.1, RFC 2525 2.17: nobody will read it. */
         stat_inc(&e->stats, ST_TCP_ABORT_ON_CLOSE);
-        tcp_conn_abort(e, c, 0);
+        tcp_reply_rst(e, rp, s); /* with the number that the peer expects, so that it need not challenge */
+        tcp_conn_end(e, c, 0);
         return SEG_DROP;
     }
     if (s->seq == c->rcv_nxt)
@@ -354,7 +370,7 @@ static void syn_sent_input(struct engine *e, struct tcp_conn *c, struct tcp_seg 
         s->flags &= (uint8_t)~TCP_SYN;
         s->seq++;
         (void)tcp_window_select(c);
-        if (step1_acceptable(e, c, s) == SEG_GO_ON && step7_text(e, c, s) == SEG_GO_ON &&
+        if (step1_acceptable(e, c, s) == SEG_GO_ON && step7_text(e, c, s, rp) == SEG_GO_ON &&
             step8_fin(e, c, s) == SEG_GO_ON)
             schedule_ack(e, c, s);
     }
@@ -372,7 +388,8 @@ void tcp_conn_input(struct engine *e, struct tcp_conn *c, struct tcp_seg *s, con
         step1_acceptable(e, c, s) == SEG_DROP || step2_rst(e, c, s) == SEG_DROP)
         return;
     update_ts_recent(e, c, s);
-    if (step5_ack(e, c, s) == SEG_DROP || step7_text(e, c, s) == SEG_DROP || step8_fin(e, c, s) == SEG_DROP)
+    if (step5_ack(e, c, s) == SEG_DROP || step7_text(e, c, s, rp) == SEG_DROP ||
+        step8_fin(e, c, s) == SEG_DROP)
         return;
     schedule_ack(e, c, s);
 }

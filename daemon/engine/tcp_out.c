@@ -359,6 +359,7 @@ static uint32_t next_len(struct engine *e, struct tcp_conn *c, bool *fin)
     if (len > room) {
         len = room;
         c->flags |= TF_CWND_FULL;
+        c->cwnd_full_end = c->snd_nxt;
     }
     if (len > wnd)
         len = wnd;
@@ -391,6 +392,11 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
         return false;
     }
     c->snd_nxt = end;
+    /* The window limits us when it is used up, in slow start also when half of it is (as in Linux). */
+    if (tcp_pipe(c) >= c->cwnd || (c->cwnd < c->ssthresh && tcp_flight(c) > c->cwnd / 2)) {
+        c->flags |= TF_CWND_FULL;
+        c->cwnd_full_end = c->snd_nxt;
+    }
     c->flags &= ~TF_OVERRIDE;
     if (fin)
         c->flags |= TF_FIN_SENT;

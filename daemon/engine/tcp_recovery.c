@@ -469,7 +469,8 @@ void tcp_recovery_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg
             cc->on_ack(c, a->acked_bytes, e->now_us);
         break;
     }
-    if (a->acked_bytes && tcp_pipe(c) < c->cwnd)
+    /* The mark holds for the round trip in which it was set. */
+    if (seq_ge(c->snd_una, c->cwnd_full_end))
         c->flags &= ~TF_CWND_FULL;
 }
 

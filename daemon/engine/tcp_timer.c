@@ -166,6 +166,12 @@ static bool keep_due(struct engine *e, struct tcp_conn *c)
     return false;
 }
 
+/* RFC 5482, from the first transmission or probe that nothing answered. */
+static bool user_timed_out(const struct engine *e, const struct tcp_conn *c)
+{
+    return c->o.user_timeout_ms && e->now_us - c->first_unacked_us >= (uint64_t)c->o.user_timeout_ms * 1000;
+}
+
 /* R2 of RFC 1122 4.2.3.5, or the user time-out of RFC 5482. */
 static bool gave_up(const struct engine *e, const struct tcp_conn *c)
 {
@@ -175,9 +181,7 @@ static bool gave_up(const struct engine *e, const struct tcp_conn *c)
         retries = e->cfg.syn_retries;
     else if (c->state == TCPS_SYN_RCVD)
         retries = e->cfg.synack_retries;
-    if (c->o.user_timeout_ms && e->now_us - c->first_unacked_us >= (uint64_t)c->o.user_timeout_ms * 1000)
-        return true;
-    return c->probes >= retries;
+    return user_timed_out(e, c) || c->probes >= retries;
 }
 
 static bool rexmit_due(struct engine *e, struct tcp_conn *c)
@@ -229,7 +233,9 @@ static bool persist_due(struct engine *e, struct tcp_conn *c)
         tcp_output_schedule(e, c);
         return true;
     }
-    if (c->probes >= retries) {
+    if (!c->probes)
+        c->first_unacked_us = e->now_us;
+    if (c->probes >= retries || user_timed_out(e, c)) {
         stat_inc(&e->stats, ST_TCP_ABORT_ON_TIMEOUT);
         tcp_conn_abort(e, c, ETIMEDOUT);
         return false;
