@@ -27,10 +27,10 @@ class Manager:
     """The receiving end of sd_notify()."""
 
     def __init__(self, folder):
-        self.path = os.path.join(folder, "notify.sock")
+        # An abstract name: the daemon may be another user by then, and the tree where only root can look.
+        self.path = "@" + folder
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(self.path)
-        os.chmod(self.path, 0o777) # As the service manager's is: the daemon may be another user by then.
+        self.socket.bind("\0" + folder)
         self.socket.settimeout(PATIENCE_S)
 
     def expect(self, word):
