@@ -292,3 +292,39 @@ Test(options, so_error_tells_of_a_refusal)
     cr_assert_eq(get(&p, L_SOCKET, O_ERROR), ECONNREFUSED);
     peer_stop(&p);
 }
+
+Test(options, user_timeout_counts_while_a_dead_peer_is_probed)
+{
+    struct peer p;
+    uint64_t begin;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    set(&p, L_TCP, O_USER_TIMEOUT, 5000);
+    peer_write(&p, 1000);
+    seg_drain(&p);
+    p.h.now_us += 1000;
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1001, .zero_wnd = true});
+    peer_write(&p, 1000);
+    begin = p.h.now_us;
+    while (!app_error(&p.h, p.slot) && p.h.now_us - begin < 60000000) {
+        peer_wait_tx(&p, 1000000);
+        seg_drain(&p);
+    }
+    cr_assert_eq(app_error(&p.h, p.slot), ETIMEDOUT, "still probing after 60 s");
+    peer_stop(&p);
+}
+
+Test(options, a_corked_rest_goes_after_200_ms)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    set(&p, L_TCP, O_CORK, 1);
+    peer_write(&p, 100);
+    seg_none(&p);
+    cr_assert_leq(peer_wait_tx(&p, 1000000), 250000);
+    seg_expect(&p, .seq = 1, .len = 100);
+    peer_stop(&p);
+}

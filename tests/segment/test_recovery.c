@@ -587,3 +587,19 @@ Test(recovery, lost_syns_reduce_the_initial_window)
     cr_assert_eq(seg_drain(&p), 1); /* RFC 5681 3.1 */
     peer_stop(&p);
 }
+
+Test(recovery, a_window_filled_exactly_grows)
+{
+    struct peer p;
+    struct engine_sock_info i;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    peer_write(&p, 14600);
+    cr_assert_eq(seg_drain(&p), 10);
+    p.h.now_us += 40000;
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 14601});
+    host_find(&p.h, "ESTABLISHED", &i);
+    cr_assert_gt(i.cwnd_bytes, 14600);
+    peer_stop(&p);
+}
