@@ -97,7 +97,7 @@ struct tcp_conn {
     uint32_t rcv_mss;     /* largest segment seen lately: delayed ACK counts in these */
     uint32_t ooo_head;    /* rx_range index */
     uint16_t ooo_count;
-    uint16_t delack_segs;
+    uint16_t pad;
     uint32_t ooo_stamp;
     uint32_t dsack_start, dsack_end;
 

@@ -38,9 +38,7 @@ struct engine {
 
     struct session *sessions; /* session_max */
     sock_id dirty;            /* sockets whose slots must be written, through sock.dirty_next */
-    sock_id published;        /* engine_publish()'s second pass */
     struct event_fifo events;
-    uint32_t fault_next; /* engine_event_next(): session to look at for faults */
     bool fault_any;
     uint32_t pressed; /* sessions that want regions back */
     uint32_t closing; /* sessions that ended and whose sockets are not all closed yet */

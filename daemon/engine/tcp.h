@@ -56,7 +56,6 @@ struct tcp_req {
 #define REQ_TS     (1u << 0)
 #define REQ_WSCALE (1u << 1)
 #define REQ_SACK   (1u << 2)
-#define REQ_ACKED  (1u << 3) /* the last ACK came while the accept queue was full */
 
 struct tcp_tw {
     struct flow_key key;

@@ -304,9 +304,7 @@ void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const
         if (l->overflow == SG_OVERFLOW_RESET) {
             tcp_reply_rst(e, rp, s);
             req_drop(e, r);
-        } else {
-            r->flags |= REQ_ACKED; /* The peer believes it is open; its next segment tries again. */
-        }
+        } /* Else the peer believes it is open; its next segment tries again. */
         return;
     }
     c = promote(e, r);

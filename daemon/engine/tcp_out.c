@@ -189,7 +189,6 @@ static void put_payload(struct engine *e, struct tcp_conn *c, struct pktbuf *p, 
 static void ack_sent(struct tcp_conn *c)
 {
     c->delack_at_us = 0;
-    c->delack_segs = 0;
     c->rcv_wup = c->rcv_nxt;
     c->flags &= ~TF_ACK_NOW;
     if (c->quick_acks)
