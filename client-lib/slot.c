@@ -121,7 +121,7 @@ void sc__rx_advance(struct desc *d, uint64_t head)
 {
     d->rx_head = head;
     sg_store_release_u64(&d->slot->a.rx_head, head); /* [S3] */
-    sg_fence();                                      /* [S6] */
+    sg_fence();                                      /* [S6], [S8] */
     if (head >= sg_load_relaxed_u64(&d->slot->d.rx_notify))
         kick(d);
 }

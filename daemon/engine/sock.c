@@ -384,7 +384,7 @@ static void tell(struct engine *e, struct sock *s, unsigned dirty)
             sock_dirty_bits(e, s, dirty);
         }
     }
-    /* The application may have read past rx_notify before it saw the new value. */
+    /* [S8] The application may have read past rx_notify before it saw the new value. */
     if (s->kind == SK_TCP && s->rx.region) {
         struct tcp_conn *c = (struct tcp_conn *)s;
 
@@ -404,7 +404,7 @@ void engine_publish(struct engine *e, uint64_t now_us)
         return;
     for (; id; id = sock_get(e, id)->dirty_next)
         write_line(e, sock_get(e, id));
-    sg_fence(); /* [S5], [S7] */
+    sg_fence(); /* [S5], [S7], [S8] */
     /* Sockets that tell() marks again start a new list. */
     e->dirty = 0;
     for (id = list; id;) {

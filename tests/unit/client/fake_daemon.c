@@ -322,7 +322,8 @@ static void rx_dgram(struct fake *f, uint32_t slot, const struct sg_dgram_hdr *h
     slot_tell(f, slot);
 }
 
-static void serve_stream(struct fake *f, uint32_t slot)
+/* One look at a stream: takes what it may. */
+static void serve_stream_once(struct fake *f, uint32_t slot)
 {
     struct fsock *s = &f->socks[slot];
     size_t n = (size_t)(s->tx_tail - s->tx_head);
@@ -349,6 +350,18 @@ static void serve_stream(struct fake *f, uint32_t slot)
         tx_taken(f, slot, n);
     }
     slot_write(f, slot);
+}
+
+static void serve_stream(struct fake *f, uint32_t slot)
+{
+    const struct fsock *s = &f->socks[slot];
+
+    do {
+        serve_stream_once(f, slot);
+        sg_fence(); /* [S8] */
+        slot_pull(f, slot);
+    } while (s->port == PORT_ECHO && s->state == SG_ST_CONNECTED && s->tx_head != s->tx_tail &&
+             rx_room(f, s) > 0);
 }
 
 static void serve_dgrams(struct fake *f, uint32_t slot)
