@@ -29,9 +29,9 @@
  *        fence, reads the app's line. So at most one kick per slot is in the kick ring.
  *   [S7] wanting: app writes `want`, full fence, reads the daemon's line before it sleeps; the daemon
  *        writes its line, full fence, reads `want`.
- *   [S8] window: daemon writes rx_notify, full fence, reads rx_head again <-> app: rx_head, full fence, reads
- *        rx_notify and kicks when it has got there. So a reader that overtakes the daemon's look at rx_head is
- *        noticed by one of the two.
+ *   [S8] window: daemon writes rx_notify, full fence, reads rx_head again <-> app: rx_head, full fence,
+ *        reads rx_notify and kicks when it has got there. So a reader that overtakes the daemon's look at
+ *        rx_head is noticed by one of the two.
  */
 #ifndef SG_ABI_SLOT_H
 #define SG_ABI_SLOT_H
