@@ -74,6 +74,20 @@ void sc__slot_give(struct channel *ch, uint32_t slot)
         ch->slot_hint = slot / 64;
 }
 
+bool sc__slots_closing(struct channel *ch)
+{
+    struct pending *p;
+    bool closing = false;
+
+    pthread_mutex_lock(&ch->lock);
+    TAILQ_FOREACH(p, &ch->pending, next)
+    {
+        closing |= p->closing != NULL;
+    }
+    pthread_mutex_unlock(&ch->lock);
+    return closing;
+}
+
 /* ---- Out ----------------------------------------------------------------------------------------- */
 
 /* [P3] towards the daemon: after publishing, wake its worker if it sleeps. */

@@ -142,6 +142,8 @@ void sc__kick_push(struct channel *ch, uint32_t slot);
 
 /** Give `d` the lowest free slot number; false when there is none. */
 bool sc__slot_take(struct channel *ch, struct desc *d);
+/** True when the daemon has not answered every close yet: their numbers come back. */
+bool sc__slots_closing(struct channel *ch);
 /** Give it back. Lock held. */
 void sc__slot_give(struct channel *ch, uint32_t slot);
 

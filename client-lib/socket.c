@@ -44,6 +44,20 @@ int sc__desc_new(struct sc_lib *lib, uint8_t type, struct desc **out)
     return 0;
 }
 
+/* As sc__desc_new(), but closes under way are waited for before there is no number left: a program that
+ * closes a socket may open another at once. `op` may be NULL; its socket is unlocked meanwhile. */
+static int desc_new_settled(struct sc_lib *lib, struct op *op, uint8_t type, struct desc **out)
+{
+    struct sg_cmd nop = {.op = SG_CMD_NOP};
+    int rc = sc__desc_new(lib, type, out);
+
+    if (rc != -EMFILE || !sc__slots_closing(&lib->ch))
+        return rc;
+    /* Replies come in the order of the commands, so after this one those closes are over. */
+    rc = op ? sc__op_command(op, &nop, NULL) : sc__command(&lib->ch, &nop, NULL);
+    return rc < 0 ? rc : sc__desc_new(lib, type, out);
+}
+
 void sc__desc_forget(struct desc *d)
 {
     pthread_mutex_lock(&d->ch->lock);
@@ -118,7 +132,7 @@ int sc_socket(sc_lib *lib, int family, int type, int proto, sc_sock **out)
         return type;
     if (sc__lib_dead(lib))
         return -ENETDOWN;
-    rc = sc__desc_new(lib, (uint8_t)type, &d);
+    rc = desc_new_settled(lib, NULL, (uint8_t)type, &d);
     if (rc)
         return rc;
     s = sc__handle_new(lib, d, p);
@@ -329,7 +343,7 @@ static int accept_prepare(struct op *op, sc_sock **ret)
 
     if (*ret)
         return 0;
-    rc = sc__desc_new(op->s->lib, SG_SOCK_STREAM, &d);
+    rc = desc_new_settled(op->s->lib, op, SG_SOCK_STREAM, &d);
     if (rc)
         return rc;
     *ret = sc__handle_new(op->s->lib, d, sc__profile(op->s));
