@@ -157,6 +157,18 @@ static inline uint32_t node_of_tw(const struct engine_config *cfg, uint32_t i)
     return cfg->conn_max + cfg->req_max + i;
 }
 
+/** The key of a connection, and of a segment that arrived. */
+static inline struct flow_key tcp_conn_key(const struct tcp_conn *c)
+{
+    return (struct flow_key){
+        .local = c->s.local, .remote = c->s.remote, .lport = c->s.lport, .rport = c->s.rport};
+}
+
+static inline struct flow_key tcp_seg_key(const struct rx_pkt *rp, const struct tcp_seg *s)
+{
+    return (struct flow_key){.local = rp->dst, .remote = rp->src, .lport = s->dport, .rport = s->sport};
+}
+
 size_t tcp_arena_bytes(const struct engine_config *cfg);
 size_t tcp_scratch_bytes(const struct engine_config *cfg);
 void tcp_init(struct engine *e, void *arena, void *scratch);

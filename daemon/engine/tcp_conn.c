@@ -149,8 +149,7 @@ const char *tcp_state_name(enum tcp_state st)
 
 void tcp_conn_hash(struct engine *e, struct tcp_conn *c)
 {
-    struct flow_key k = {
-        .local = c->s.local, .remote = c->s.remote, .lport = c->s.lport, .rport = c->s.rport};
+    struct flow_key k = tcp_conn_key(c);
 
     c->hash = flow_hash(&e->flows, &k);
     flow_add(&e->flows, c->hash, SOCK_ID(SK_TCP, tcp_conn_index(e, c)));

@@ -143,14 +143,11 @@ static enum verdict step4_syn(struct engine *e, struct tcp_conn *c, struct tcp_s
 }
 
 /* The ACK of our SYN, in SYN_RCVD. */
-static bool established_by_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+static bool established_by_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s,
+                               const struct rx_pkt *rp)
 {
     if (seq_le(s->ack, c->snd_una) || seq_gt(s->ack, c->snd_nxt)) {
-        struct flow_key k = {
-            .local = c->s.local, .remote = c->s.remote, .lport = c->s.lport, .rport = c->s.rport};
-        struct tcp_reply r = {.key = &k, .seq = s->ack, .flags = TCP_RST, .wscale = -1};
-
-        (void)tcp_reply_send(e, &r);
+        tcp_reply_rst(e, rp, s);
         return false;
     }
     c->snd_una = c->iss + 1;
@@ -203,11 +200,12 @@ static bool fin_acked(struct engine *e, struct tcp_conn *c)
 }
 
 /* Fifth, ACK. */
-static enum verdict step5_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+static enum verdict step5_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s,
+                              const struct rx_pkt *rp)
 {
     if (!(s->flags & TCP_ACK))
         return SEG_DROP;
-    if (c->state == TCPS_SYN_RCVD && !established_by_ack(e, c, s))
+    if (c->state == TCPS_SYN_RCVD && !established_by_ack(e, c, s, rp))
         return SEG_DROP;
     if (!tcp_ack_input(e, c, s) || !fin_acked(e, c))
         return SEG_DROP;
@@ -388,7 +386,7 @@ void tcp_conn_input(struct engine *e, struct tcp_conn *c, struct tcp_seg *s, con
         step1_acceptable(e, c, s) == SEG_DROP || step2_rst(e, c, s) == SEG_DROP)
         return;
     update_ts_recent(e, c, s);
-    if (step5_ack(e, c, s) == SEG_DROP || step7_text(e, c, s, rp) == SEG_DROP ||
+    if (step5_ack(e, c, s, rp) == SEG_DROP || step7_text(e, c, s, rp) == SEG_DROP ||
         step8_fin(e, c, s) == SEG_DROP)
         return;
     schedule_ack(e, c, s);
@@ -427,7 +425,7 @@ void tcp_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
     }
     if (rp->broadcast)
         return; /* RFC 9293 3.10.7.2: never TCP to many. */
-    k = (struct flow_key){.local = rp->dst, .remote = rp->src, .lport = s.dport, .rport = s.sport};
+    k = tcp_seg_key(rp, &s);
     hash = flow_hash(&e->flows, &k);
     id = flow_find(e, &k, hash);
     switch (SOCK_KIND(id)) {

@@ -241,8 +241,7 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
 
 void tcp_send_syn(struct engine *e, struct tcp_conn *c)
 {
-    struct flow_key k = {
-        .local = c->s.local, .remote = c->s.remote, .lport = c->s.lport, .rport = c->s.rport};
+    struct flow_key k = tcp_conn_key(c);
     uint32_t ring = (uint32_t)rx_ring_bytes(c);
     uint16_t wnd = ring > UINT16_MAX ? UINT16_MAX : (uint16_t)ring;
     struct tcp_reply r = {
@@ -272,8 +271,7 @@ void tcp_send_syn(struct engine *e, struct tcp_conn *c)
 
 void tcp_send_rst(struct engine *e, struct tcp_conn *c)
 {
-    struct flow_key k = {
-        .local = c->s.local, .remote = c->s.remote, .lport = c->s.lport, .rport = c->s.rport};
+    struct flow_key k = tcp_conn_key(c);
     struct tcp_reply r = {
         .key = &k,
         .seq = c->snd_nxt,

@@ -80,7 +80,7 @@ int tcp_reply_send(struct engine *e, const struct tcp_reply *r)
 /* RFC 9293 3.10.7.1: the answer to a segment that belongs to nothing. */
 void tcp_reply_rst(struct engine *e, const struct rx_pkt *rp, const struct tcp_seg *s)
 {
-    struct flow_key k = {.local = rp->dst, .remote = rp->src, .lport = s->dport, .rport = s->sport};
+    struct flow_key k = tcp_seg_key(rp, s);
     struct tcp_reply r = {.key = &k, .wscale = -1};
 
     if (s->flags & TCP_RST || rp->broadcast)

@@ -70,7 +70,7 @@ void tcp_tw_enter(struct engine *e, struct tcp_conn *c)
     }
     w = &e->tcp.tws[i];
     *w = (struct tcp_tw){
-        .key = {.local = c->s.local, .remote = c->s.remote, .lport = c->s.lport, .rport = c->s.rport},
+        .key = tcp_conn_key(c),
         .hash = hash,
         .snd_nxt = c->snd_nxt,
         .rcv_nxt = c->rcv_nxt,
