@@ -145,6 +145,8 @@ const struct config_key config_keys[] = {
      "the same for a closed socket"},
     {"tcp", "challenge_ack_rate", CONFIG_NUMBER, ENGINE(challenge_ack_rate), 0, 1000000, "1000", NULL, NULL,
      "challenge acknowledgements sent in a second"},
+    {"tcp", "syncookies", CONFIG_WHEN, ENGINE(syncookies), 0, 0, "auto", NULL, NULL,
+     "answer connection requests with SYN cookies: when there is no room for them, always, never"},
 };
 /* clang-format on */
 
@@ -254,6 +256,9 @@ void config_allowed(const struct config_key *key, char *buf, size_t bytes)
     case CONFIG_LEVEL:
         (void)snprintf(buf, bytes, "error, warning, info or debug");
         break;
+    case CONFIG_WHEN:
+        (void)snprintf(buf, bytes, "auto, always or never");
+        break;
     case CONFIG_NETWORK:
         (void)snprintf(buf, bytes, "an IPv4 address and prefix length such as 192.0.2.1/24");
         break;
@@ -349,6 +354,19 @@ static bool set_mac(struct config *cfg, const char *value)
     return true;
 }
 
+static bool parse_when(const char *value, uint64_t *ret)
+{
+    static const char *const words[] = {
+        [ENGINE_AUTO] = "auto", [ENGINE_ALWAYS] = "always", [ENGINE_NEVER] = "never"};
+
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (!strcmp(value, words[i])) {
+            *ret = i;
+            return true;
+        }
+    return false;
+}
+
 static bool set_value(struct config *cfg, const struct config_key *key, const char *value)
 {
     char *field = (char *)cfg + key->offset;
@@ -377,6 +395,11 @@ static bool set_value(struct config *cfg, const struct config_key *key, const ch
         if (level < 0)
             return false;
         cfg->log_level = (enum log_level)level;
+        return true;
+    case CONFIG_WHEN:
+        if (!parse_when(value, &v))
+            return false;
+        store_number(cfg, key, v);
         return true;
     case CONFIG_NETWORK:
         return set_network(cfg, value);

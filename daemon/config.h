@@ -69,6 +69,7 @@ enum config_type {
     CONFIG_LOG2,    /* CONFIG_BYTES that is a power of two; its logarithm is stored */
     CONFIG_OCTAL,   /* permission bits */
     CONFIG_LEVEL,   /* word of log_level_parse() */
+    CONFIG_WHEN,    /* auto, always or never: enum engine_when */
     CONFIG_NETWORK, /* A.B.C.D/LEN */
     CONFIG_ADDRESS, /* A.B.C.D, or empty for none */
     CONFIG_MAC,     /* aa:bb:cc:dd:ee:ff, or empty for none */

@@ -54,6 +54,9 @@ struct ip_ep {
 #define ENGINE_TX_CSUM (1u << 0)
 #define ENGINE_TX_TSO4 (1u << 1)
 
+/** When something that has a price is done. */
+enum engine_when { ENGINE_AUTO, ENGINE_ALWAYS, ENGINE_NEVER };
+
 /** Everything the engine is told at start. engine_config_default() fills in sane values. */
 struct engine_config {
     /* Limits: sizes of the pools; all memory is taken at start. */
@@ -98,6 +101,7 @@ struct engine_config {
     uint8_t ttl;                 /* 64 */
     uint16_t port_min, port_max; /* ephemeral ports: 32768..60999 */
     uint32_t icmp_rate;          /* ICMP errors a second: 1000 */
+    uint8_t syncookies; /* enum engine_when; ENGINE_AUTO: when no request can be kept (RFC 4987 3.6) */
     uint32_t challenge_ack_rate; /* challenge ACKs a second: 1000 (RFC 5961 7) */
 
     uint8_t secret[32]; /* unpredictable: keys ISNs, ports and hash tables */

@@ -63,14 +63,19 @@ enum stat {
     ST_TCP_OUT_RSTS,
     ST_TCP_NO_SOCKET,        /* answered with RST */
     ST_TCP_LISTEN_OVERFLOWS, /* accept queue full */
-    ST_TCP_REQ_QFULL,        /* SYN queue full */
-    ST_TCP_TIMEOUTS,         /* RTO fired */
-    ST_TCP_FAST_RETRANS,     /* recoveries entered by duplicate ACKs or SACK */
-    ST_TCP_LOST_RETRANSMIT,  /* a retransmission was itself lost */
-    ST_TCP_OFO_QUEUE,        /* segments kept out of order */
-    ST_TCP_OFO_DROP,         /* no range record, or no room */
-    ST_TCP_RCV_COLLAPSED,    /* out-of-order ranges merged */
-    ST_TCP_RCV_OLD,          /* wholly duplicate data */
+    ST_TCP_LISTEN_DROPS,     /* SYN or ACK of a handshake dropped at a listener, for whatever reason */
+    ST_TCP_REQ_QFULL,        /* SYN queue full, SYN dropped */
+    ST_TCP_REQ_QFULL_COOKIE, /* SYN queue full, cookie sent */
+    ST_TCP_COOKIES_SENT,
+    ST_TCP_COOKIES_RECV,
+    ST_TCP_COOKIES_FAILED,  /* an ACK that brought no good one, while there were some about */
+    ST_TCP_TIMEOUTS,        /* RTO fired */
+    ST_TCP_FAST_RETRANS,    /* recoveries entered by duplicate ACKs or SACK */
+    ST_TCP_LOST_RETRANSMIT, /* a retransmission was itself lost */
+    ST_TCP_OFO_QUEUE,       /* segments kept out of order */
+    ST_TCP_OFO_DROP,        /* no range record, or no room */
+    ST_TCP_RCV_COLLAPSED,   /* out-of-order ranges merged */
+    ST_TCP_RCV_OLD,         /* wholly duplicate data */
     ST_TCP_RCV_OUT_OF_WINDOW,
     ST_TCP_RCV_NO_BUFFER, /* no region: quota or heap */
     ST_TCP_DSACK_SENT,

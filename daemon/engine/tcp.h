@@ -13,6 +13,7 @@
  *   tcp_recovery.c  loss detection and recovery           tcp_listen.c listeners and requests
  *   tcp_tw.c     TIME_WAIT                                tcp_user.c   calls of the application
  *   tcp_conn.c   the life of a record, states             cc_*.c       congestion control
+ *   tcp_cookie.c SYN cookies
  */
 #ifndef ENGINE_TCP_H
 #define ENGINE_TCP_H
@@ -20,6 +21,9 @@
 #include "daemon/engine/conn.h"
 #include "daemon/engine/engine_int.h"
 #include "daemon/engine/wire/tcp.h"
+
+/** RFC 9293 3.7.1: what a peer that gave no MSS option takes. */
+#define TCP_MSS_DEFAULT 536u
 
 struct tcp_listener {
     struct sock s;
@@ -31,6 +35,7 @@ struct tcp_listener {
     uint32_t req_count;
     uint8_t overflow; /* enum sg_overflow */
     uint8_t pad[3];
+    uint64_t cookie_us;             /* when a SYN cookie was last sent; 0: never */
     struct tcp_options_set inherit; /* what accepted connections start with */
 };
 
@@ -56,6 +61,7 @@ struct tcp_req {
 #define REQ_TS     (1u << 0)
 #define REQ_WSCALE (1u << 1)
 #define REQ_SACK   (1u << 2)
+#define REQ_ECN    (1u << 3)
 
 struct tcp_tw {
     struct flow_key key;
@@ -135,7 +141,7 @@ struct tcp_table {
     uint32_t tx_head, tx_tail;              /* connections with something to send, through tx_next */
     uint32_t tw_oldest, tw_newest;
     uint32_t tw_iss; /* while a SYN that ended a TIME_WAIT is handed on: the sequence number to use; else 0 */
-    struct sip_key isn_key, ts_key;
+    struct sip_key isn_key, ts_key, cookie_key;
     uint64_t challenge_window_us; /* RFC 5961 7: second that is being counted */
     uint32_t challenge_count;
 };
@@ -196,7 +202,7 @@ void tcp_listener_close(struct engine *e, struct tcp_listener *l);
 /** The oldest connection of a queue that is not empty; it leaves the queue. */
 struct tcp_conn *tcp_accept_take(struct engine *e, struct tcp_listener *l);
 uint32_t tcp_isn(struct engine *e, const struct flow_key *k, uint64_t now_us);
-uint32_t tcp_ts_offset(struct engine *e, const struct flow_key *k);
+uint32_t tcp_ts_offset(const struct engine *e, const struct flow_key *k);
 uint16_t tcp_adv_mss(const struct engine *e, const struct ip_addr *remote);
 
 /* tcp_in.c, tcp_ack.c */
@@ -304,10 +310,17 @@ struct tcp_listener *tcp_listener_find(struct engine *e, const struct ip_addr *l
 void tcp_listener_hash(struct engine *e, struct tcp_listener *l);
 void tcp_listener_unhash(struct engine *e, struct tcp_listener *l);
 void tcp_listen_input(struct engine *e, struct tcp_listener *l, const struct flow_key *k, uint32_t hash,
-                      const struct tcp_seg *s, const struct rx_pkt *rp);
+                      struct tcp_seg *s, const struct rx_pkt *rp);
 void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const struct rx_pkt *rp);
 void tcp_req_timer(struct engine *e, uint32_t index);
 void tcp_req_free(struct engine *e, struct tcp_req *r);
+
+/* tcp_cookie.c: a request whose key, irs and options are known. */
+/** Gives it the cookie as iss and keeps those options that can be kept. Returns the timestamp to send. */
+uint32_t tcp_cookie_make(struct engine *e, struct tcp_listener *l, struct tcp_req *r);
+/** Does this ACK bring back a cookie of `l`? Fills in the request (whose key is set) that it stands for. */
+bool tcp_cookie_check(struct engine *e, const struct tcp_listener *l, struct tcp_req *r,
+                      const struct tcp_seg *s);
 
 /* tcp_tw.c */
 void tcp_tw_enter(struct engine *e, struct tcp_conn *c);

@@ -8,12 +8,10 @@
 
 #include <errno.h>
 
-#define ALIGN64(x)  (((x) + 63) & ~(size_t)63)
+#define ALIGN64(x) (((x) + 63) & ~(size_t)63)
 
-/* RFC 9293 3.7.1: what a peer that gave no MSS option takes. */
-#define MSS_DEFAULT 536u
 /* Smaller offers make every header larger than its data; Linux's floor of the same name. */
-#define MSS_MIN     48u
+#define MSS_MIN    48u
 
 size_t tcp_arena_bytes(const struct engine_config *cfg)
 {
@@ -176,7 +174,7 @@ uint32_t tcp_isn(struct engine *e, const struct flow_key *k, uint64_t now_us)
 }
 
 /* RFC 7323 5.4: an offset per pair of hosts keeps the clock secret and yet monotonic between two of them. */
-uint32_t tcp_ts_offset(struct engine *e, const struct flow_key *k)
+uint32_t tcp_ts_offset(const struct engine *e, const struct flow_key *k)
 {
     uint64_t w[4];
 
@@ -192,7 +190,7 @@ uint16_t tcp_adv_mss(const struct engine *e, const struct ip_addr *remote)
 
 void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us)
 {
-    uint32_t mss = c->peer_mss ? c->peer_mss : MSS_DEFAULT;
+    uint32_t mss = c->peer_mss ? c->peer_mss : TCP_MSS_DEFAULT;
     uint32_t own = tcp_adv_mss(e, &c->s.remote);
 
     if (mss > own)

@@ -116,7 +116,13 @@ struct tcp_conn *tcp_accept_take(struct engine *e, struct tcp_listener *l)
     return c;
 }
 
-static void send_synack(struct engine *e, struct tcp_req *r)
+static void listen_drop(struct engine *e, enum stat why)
+{
+    stat_inc(&e->stats, why);
+    stat_inc(&e->stats, ST_TCP_LISTEN_DROPS);
+}
+
+static void send_synack(struct engine *e, const struct tcp_req *r, uint32_t tsval)
 {
     const struct tcp_listener *l = &e->tcp.listeners[r->listener];
     uint32_t ring = 1u << l->inherit.rcv_log2;
@@ -130,41 +136,43 @@ static void send_synack(struct engine *e, struct tcp_req *r)
         .wscale = r->flags & REQ_WSCALE ? (int)REQ_RCV_WSCALE : -1,
         .sack_perm = r->flags & REQ_SACK,
         .has_ts = r->flags & REQ_TS,
-        .tsval = tcp_ts_now(e, r->tsoff),
+        .tsval = tsval,
         .tsecr = r->ts_recent,
     };
 
     if (l->inherit.user_mss && l->inherit.user_mss < t.mss)
         t.mss = l->inherit.user_mss;
-    r->sent_us = e->now_us;
-    (void)tcp_reply_send(e, &t); /* Lost: the timer sends it again. */
+    (void)tcp_reply_send(e, &t); /* Lost: it is sent again, by our timer or for the peer's. */
 }
 
-static uint32_t req_limit(const struct tcp_listener *l)
+static void send_synack_now(struct engine *e, struct tcp_req *r)
+{
+    r->sent_us = e->now_us;
+    send_synack(e, r, tcp_ts_now(e, r->tsoff));
+}
+
+/*
+ * May the listener have one more request? Its backlog sets a limit, and it never holds more than what is left
+ * for the others: however many are flooded, one more listener finds room. A SYN that ended a TIME_WAIT was
+ * paid for by a connection, and can't be answered with a cookie: its sequence number is given.
+ */
+static bool req_allowed(const struct engine *e, const struct tcp_listener *l)
 {
     uint32_t n = l->backlog * REQS_PER_BACKLOG;
 
-    return n > REQS_MIN ? n : REQS_MIN;
+    if (!e->tcp.tw_iss && l->req_count >= (n > REQS_MIN ? n : REQS_MIN))
+        return false;
+    return l->req_count < e->tcp.req_pool.free_count;
 }
 
-static void new_request(struct engine *e, struct tcp_listener *l, const struct flow_key *k, uint32_t hash,
-                        const struct tcp_seg *s)
+static struct tcp_req req_of_syn(struct engine *e, struct tcp_listener *l, const struct flow_key *k,
+                                 uint32_t hash, const struct tcp_seg *s)
 {
-    struct tcp_req *r;
-    uint32_t i;
-
-    if (l->req_count >= req_limit(l) || (i = pool_get(&e->tcp.req_pool)) == NIL) {
-        stat_inc(&e->stats, ST_TCP_REQ_QFULL);
-        return;
-    }
-    r = &e->tcp.reqs[i];
-    *r = (struct tcp_req){
+    return (struct tcp_req){
         .key = *k,
         .hash = hash,
         .listener = listener_index(e, l),
-        .used = 1,
         .irs = s->seq,
-        .iss = e->tcp.tw_iss ? e->tcp.tw_iss : tcp_isn(e, k, e->now_us),
         .tsoff = tcp_ts_offset(e, k),
         .ts_recent = s->has_ts ? s->tsval : 0,
         .peer_mss = s->has_mss ? s->mss : 0,
@@ -173,46 +181,56 @@ static void new_request(struct engine *e, struct tcp_listener *l, const struct f
         .flags = (uint8_t)((s->has_ts ? REQ_TS : 0) | (s->has_wscale ? REQ_WSCALE : 0) |
                            (s->sack_perm ? REQ_SACK : 0)),
     };
+}
+
+static void send_cookie(struct engine *e, struct tcp_listener *l, struct tcp_req *r)
+{
+    uint32_t tsval = tcp_cookie_make(e, l, r);
+
+    stat_inc(&e->stats, ST_TCP_COOKIES_SENT);
+    send_synack(e, r, tsval);
+}
+
+static void new_request(struct engine *e, struct tcp_listener *l, struct tcp_req *from)
+{
+    uint32_t i = pool_get(&e->tcp.req_pool);
+    struct tcp_req *r = &e->tcp.reqs[i];
+
+    *r = *from;
+    r->iss = e->tcp.tw_iss ? e->tcp.tw_iss : tcp_isn(e, &r->key, e->now_us);
+    r->used = 1;
     l->req_count++;
-    flow_add(&e->flows, hash, SOCK_ID(SK_REQ, i));
-    send_synack(e, r);
+    flow_add(&e->flows, r->hash, SOCK_ID(SK_REQ, i));
+    send_synack_now(e, r);
     r->resend_us = e->now_us + e->cfg.rto_initial_us;
     wheel_arm(&e->wheel, node_of_req(&e->cfg, i), r->resend_us);
 }
 
-void tcp_listen_input(struct engine *e, struct tcp_listener *l, const struct flow_key *k, uint32_t hash,
-                      const struct tcp_seg *s, const struct rx_pkt *rp)
+/* A SYN for which there is room in the accept queue. */
+static void syn_input(struct engine *e, struct tcp_listener *l, struct tcp_req *r)
 {
-    if (s->flags & TCP_RST)
-        return;
-    if (s->flags & TCP_ACK) {
-        tcp_reply_rst(e, rp, s);
-        return;
+    bool allowed = req_allowed(e, l);
+
+    if (e->cfg.syncookies == ENGINE_ALWAYS && !e->tcp.tw_iss) {
+        send_cookie(e, l, r);
+    } else if (allowed) {
+        new_request(e, l, r);
+    } else if (e->cfg.syncookies == ENGINE_AUTO && !e->tcp.tw_iss) {
+        stat_inc(&e->stats, ST_TCP_REQ_QFULL_COOKIE);
+        send_cookie(e, l, r);
+    } else {
+        listen_drop(e, ST_TCP_REQ_QFULL);
     }
-    /* SYN with FIN is no request of any honest host (RFC 9293 leaves it open; Linux drops it too). */
-    if (!(s->flags & TCP_SYN) || s->flags & TCP_FIN)
-        return;
-    if (l->queue_len >= l->backlog) {
-        stat_inc(&e->stats, ST_TCP_LISTEN_OVERFLOWS);
-        if (l->overflow == SG_OVERFLOW_RESET)
-            tcp_reply_rst(e, rp, s);
-        return;
-    }
-    new_request(e, l, k, hash, s);
 }
 
-/* The third segment of the handshake arrived: make the connection. NULL: no record, or no room to wait. */
-static struct tcp_conn *promote(struct engine *e, struct tcp_req *r)
+/* The third segment of the handshake arrived: make the connection. NULL: no record. */
+static struct tcp_conn *conn_of_req(struct engine *e, const struct tcp_req *r)
 {
-    uint32_t li = r->listener;
-    struct tcp_listener *l = &e->tcp.listeners[li];
+    struct tcp_listener *l = &e->tcp.listeners[r->listener];
     struct tcp_conn *c = tcp_conn_new(e);
-    uint32_t ri = (uint32_t)(r - e->tcp.reqs);
-    uint32_t ci;
 
     if (!c)
         return NULL;
-    ci = tcp_conn_index(e, c);
     c->s.local = r->key.local;
     c->s.remote = r->key.remote;
     c->s.lport = r->key.lport;
@@ -237,16 +255,21 @@ static struct tcp_conn *promote(struct engine *e, struct tcp_req *r)
     c->flags = (r->flags & REQ_TS ? TF_TS | TF_TS_VALID : 0) | (r->flags & REQ_WSCALE ? TF_WSCALE : 0) |
                (r->flags & REQ_SACK ? TF_SACK : 0) | TF_EMBRYO | TF_HASHED;
     c->hash = r->hash;
-    c->listener = li;
     tcp_state_set(c, TCPS_SYN_RCVD);
-    flow_replace(&e->flows, r->hash, SOCK_ID(SK_REQ, ri), SOCK_ID(SK_TCP, ci));
     sock_link(e, &c->s, l->s.heap_sid);
     sock_session(e, l->s.heap_sid)->orphan_count++;
     port_count(e, &c->s);
     c->total_retrans = r->retries;
-    if (!r->retries)
+    if (!r->retries && r->used) /* A cookie doesn't say when it was sent. */
         tcp_rtt_sample(e, c, e->now_us - r->sent_us);
-    tcp_req_free(e, r);
+    return c;
+}
+
+static void accept_enqueue(struct engine *e, struct tcp_listener *l, struct tcp_conn *c)
+{
+    uint32_t ci = tcp_conn_index(e, c);
+
+    c->listener = listener_index(e, l);
     if (l->queue_tail != NIL)
         e->tcp.conns[l->queue_tail].acc_next = ci;
     else
@@ -256,7 +279,81 @@ static struct tcp_conn *promote(struct engine *e, struct tcp_req *r)
     stat_inc(&e->stats, ST_TCP_PASSIVE_OPENS);
     neigh_confirm(e, &c->s.remote, e->now_us);
     sock_dirty(e, &l->s);
+}
+
+/* The request becomes a connection, which takes its place in the table. */
+static struct tcp_conn *promote(struct engine *e, struct tcp_req *r)
+{
+    struct tcp_listener *l = &e->tcp.listeners[r->listener];
+    struct tcp_conn *c = conn_of_req(e, r);
+
+    if (!c) {
+        stat_inc(&e->stats, ST_TCP_LISTEN_DROPS);
+        return NULL;
+    }
+    flow_replace(&e->flows, r->hash, SOCK_ID(SK_REQ, r - e->tcp.reqs), SOCK_ID(SK_TCP, tcp_conn_index(e, c)));
+    tcp_req_free(e, r);
+    accept_enqueue(e, l, c);
     return c;
+}
+
+/* No room for another connection that waits: drop, so that the peer tries again, or RST. True: was reset. */
+static bool accept_overflow(struct engine *e, const struct tcp_listener *l, const struct tcp_seg *s,
+                            const struct rx_pkt *rp)
+{
+    listen_drop(e, ST_TCP_LISTEN_OVERFLOWS);
+    if (l->overflow != SG_OVERFLOW_RESET)
+        return false;
+    tcp_reply_rst(e, rp, s);
+    return true;
+}
+
+/* An ACK for no connection: it may bring back a cookie. */
+static void listen_ack_input(struct engine *e, struct tcp_listener *l, const struct flow_key *k,
+                             uint32_t hash, struct tcp_seg *s, const struct rx_pkt *rp)
+{
+    struct tcp_req r = {.key = *k, .hash = hash, .listener = listener_index(e, l), .sent_us = e->now_us};
+    struct tcp_conn *c;
+
+    if (s->flags & TCP_SYN || !tcp_cookie_check(e, l, &r, s)) {
+        tcp_reply_rst(e, rp, s);
+        return;
+    }
+    stat_inc(&e->stats, ST_TCP_COOKIES_RECV);
+    if (l->queue_len >= l->backlog) {
+        (void)accept_overflow(e, l, s, rp);
+        return;
+    }
+    c = conn_of_req(e, &r);
+    if (!c) {
+        stat_inc(&e->stats, ST_TCP_LISTEN_DROPS);
+        return;
+    }
+    flow_add(&e->flows, hash, SOCK_ID(SK_TCP, tcp_conn_index(e, c)));
+    accept_enqueue(e, l, c);
+    tcp_conn_input(e, c, s, rp);
+}
+
+void tcp_listen_input(struct engine *e, struct tcp_listener *l, const struct flow_key *k, uint32_t hash,
+                      struct tcp_seg *s, const struct rx_pkt *rp)
+{
+    struct tcp_req r;
+
+    if (s->flags & TCP_RST)
+        return;
+    if (s->flags & TCP_ACK) {
+        listen_ack_input(e, l, k, hash, s, rp);
+        return;
+    }
+    /* SYN with FIN is no request of any honest host (RFC 9293 leaves it open; Linux drops it too). */
+    if (!(s->flags & TCP_SYN) || s->flags & TCP_FIN)
+        return;
+    if (l->queue_len >= l->backlog) {
+        (void)accept_overflow(e, l, s, rp);
+        return;
+    }
+    r = req_of_syn(e, l, k, hash, s);
+    syn_input(e, l, &r);
 }
 
 /* RFC 9293 3.10.7.4 for SYN-RECEIVED that came through LISTEN. */
@@ -267,7 +364,7 @@ void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const
     struct tcp_conn *c;
 
     if ((s->flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_SYN && s->seq == r->irs) {
-        send_synack(e, r); /* Their SYN again: our SYN-ACK again. */
+        send_synack_now(e, r); /* Their SYN again: our SYN-ACK again. */
         return;
     }
     if (r->flags & REQ_TS && s->has_ts && !(s->flags & TCP_RST) && (int32_t)(s->tsval - r->ts_recent) < 0) {
@@ -277,7 +374,7 @@ void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const
     /* What is taken here must also pass step 1 of the connection that it makes. */
     if (seq_lt(s->seq, r->irs + 1) || seq_ge(s->seq, r->irs + 1 + wnd)) {
         if (!(s->flags & TCP_RST))
-            send_synack(e, r);
+            send_synack_now(e, r);
         return;
     }
     if (s->flags & TCP_RST) {
@@ -300,11 +397,8 @@ void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const
         return;
     }
     if (l->queue_len >= l->backlog) {
-        stat_inc(&e->stats, ST_TCP_LISTEN_OVERFLOWS);
-        if (l->overflow == SG_OVERFLOW_RESET) {
-            tcp_reply_rst(e, rp, s);
-            req_drop(e, r);
-        } /* Else the peer believes it is open; its next segment tries again. */
+        if (accept_overflow(e, l, s, rp))
+            req_drop(e, r); /* Else the peer believes it is open; its next segment tries again. */
         return;
     }
     c = promote(e, r);
@@ -329,7 +423,7 @@ void tcp_req_timer(struct engine *e, uint32_t i)
     }
     r->retries++;
     stat_inc(&e->stats, ST_TCP_TIMEOUTS);
-    send_synack(e, r);
+    send_synack_now(e, r);
     r->resend_us = e->now_us + ((uint64_t)e->cfg.rto_initial_us << r->retries);
     wheel_arm(&e->wheel, node_of_req(&e->cfg, i), r->resend_us);
 }

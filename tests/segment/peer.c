@@ -64,6 +64,11 @@ static uint32_t put_opts(struct peer *p, const struct seg *s, uint8_t *o)
 
 void seg_send(struct peer *p, struct seg s)
 {
+    seg_send_from(p, peer_ip, s);
+}
+
+void seg_send_from(struct peer *p, const uint8_t from[4], struct seg s)
+{
     static uint8_t f[65536 + 128];
     uint8_t *ip = f + 14;
     uint8_t *t = ip + 20;
@@ -79,7 +84,7 @@ void seg_send(struct peer *p, struct seg s)
     put_be16(ip + 2, (uint16_t)(20 + l4));
     ip[8] = 64;
     ip[9] = 6;
-    memcpy(ip + 12, peer_ip, 4);
+    memcpy(ip + 12, from, 4);
     memcpy(ip + 16, host_ip, 4);
     sum = csum_finish(csum_partial(ip, 20));
     memcpy(ip + 10, &sum, 2);
@@ -92,7 +97,7 @@ void seg_send(struct peer *p, struct seg s)
     put_be16(t + 14, s.wnd ? s.wnd : s.flags & TCP_RST || s.zero_wnd ? 0 : 65535);
     memset(t + 16, 0, 4);
     pattern_fill(t + hdr, s.seq, s.len);
-    sum = csum_finish(csum_add(csum_pseudo4(peer_ip, host_ip, 6, l4), csum_partial(t, l4)));
+    sum = csum_finish(csum_add(csum_pseudo4(from, host_ip, 6, l4), csum_partial(t, l4)));
     memcpy(t + 16, &sum, 2);
     host_rx_bytes(&p->h, f, 34 + l4);
 }

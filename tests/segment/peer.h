@@ -61,6 +61,8 @@ void peer_stop(struct peer *p);
 
 /** Raw: send this segment now. Payload is the pattern by sequence number. */
 void seg_send(struct peer *p, struct seg s);
+/** The same with a source address of somebody else's. */
+void seg_send_from(struct peer *p, const uint8_t from[4], struct seg s);
 /** The next TCP segment of the host, or fails. Returns it with relative numbers. */
 struct seg seg_take(struct peer *p);
 /** seg_take() and compare; names file and line on failure. */
