@@ -63,8 +63,8 @@ static bool translate(const sc_profile *p, int *level, int *name)
         *level = *level == SC_SOL_SOCKET ? LINUX_SOL_SOCKET : LINUX_SOL_TCP;
         return true;
     }
-    if (p->opt_space == OPT_LINUX)
-        return *level == LINUX_SOL_SOCKET || *level == LINUX_SOL_TCP;
+    if (p->opt_space == OPT_LINUX) /* The daemon knows which there are. */
+        return true;
     for (unsigned i = 0; i < sizeof(device_opts) / sizeof(device_opts[0]); i++) {
         if (device_opts[i].space != p->opt_space || device_opts[i].name != *name)
             continue;
@@ -211,9 +211,7 @@ static int value_read(int level, int name, const void *val, size_t len, uint64_t
     }
     if (int_read(val, len, &n) || n < INT32_MIN || n > INT32_MAX)
         return -EINVAL;
-    if (n < 0) /* No option of ours has a meaning for it; Linux takes it for a flag that is on. */
-        return -EINVAL;
-    *ret = (uint64_t)n;
+    *ret = (uint64_t)n; /* -1 as the daemon takes it: "the default again" where there is such a thing */
     return 0;
 }
 

@@ -50,4 +50,16 @@ struct engine {
     char notice[160]; /* engine_notice(): one pending line */
 };
 
+static inline uint8_t sock_tos(const struct sock *s)
+{
+    return (uint8_t)(s->opts >> SO_TOS_SHIFT);
+}
+
+static inline uint8_t sock_ttl(const struct engine *e, const struct sock *s)
+{
+    uint8_t ttl = (uint8_t)(s->opts >> SO_TTL_SHIFT);
+
+    return ttl ? ttl : e->cfg.ttl;
+}
+
 #endif

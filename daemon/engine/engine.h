@@ -287,6 +287,15 @@ struct engine_neigh_info {
 bool engine_neigh_next(const struct engine *e, uint64_t *cursor, uint64_t now_us,
                        struct engine_neigh_info *ret);
 
+/** Row `index` (0, 1, ...) of the table of socket options; false past the last. */
+struct engine_opt_info {
+    const char *label;    /* "TCP_NODELAY" */
+    uint32_t level, name; /* Linux's numbers */
+    bool tcp, udp;        /* sockets that have it */
+    bool settable;
+};
+bool engine_opt_info(unsigned index, struct engine_opt_info *ret);
+
 /** Counter `index` (0, 1, ...): its name and value; false past the last. */
 bool engine_counter(const struct engine *e, unsigned index, const char **name, uint64_t *value);
 

@@ -160,6 +160,11 @@ struct stream {
 #define SO_F_BROADCAST (1u << 4)
 #define SO_F_CORK      (1u << 5)
 #define SO_F_QUICKACK  (1u << 6)
+/* In the upper half of the same word, so that accepted connections inherit them. */
+#define SO_TOS_SHIFT   16u /* IP_TOS, IPV6_TCLASS; of TCP without the ECN bits */
+#define SO_TOS_MASK    (UINT32_C(255) << SO_TOS_SHIFT)
+#define SO_TTL_SHIFT   24u /* IP_TTL, IPV6_UNICAST_HOPS; 0: the engine's default */
+#define SO_TTL_MASK    (UINT32_C(255) << SO_TTL_SHIFT)
 
 /** What every socket with a slot has; first member of tcp_conn, tcp_listener and udp_sock. Arena. */
 struct sock {

@@ -1,42 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Socket options. Levels and names are Linux's numbers (the library translates each device's own).
+ * Socket options: one table, a row for each. Levels and names are Linux's numbers (the library translates
+ * each device's own). docs/options.md says what each does; a test holds it to the table.
  */
 #include "daemon/engine/engine_int.h"
 
 #include <errno.h>
 
-#define L_SOCKET       1u
-#define L_TCP          6u
+#define L_IP         0u
+#define L_SOCKET     1u
+#define L_TCP        6u
+#define L_IPV6       41u
 
-#define O_REUSEADDR    2u
-#define O_ERROR        4u
-#define O_BROADCAST    6u
-#define O_SNDBUF       7u
-#define O_RCVBUF       8u
-#define O_KEEPALIVE    9u
-#define O_LINGER       13u
-#define O_ACCEPTCONN   30u
-
-#define O_NODELAY      1u
-#define O_MAXSEG       2u
-#define O_CORK         3u
-#define O_KEEPIDLE     4u
-#define O_KEEPINTVL    5u
-#define O_KEEPCNT      6u
-#define O_QUICKACK     12u
-#define O_USER_TIMEOUT 18u
+/* What a row is for. */
+#define ON_TCP       (1u << 0) /* connections and listeners */
+#define ON_UDP       (1u << 1)
+#define ON_ALL       (ON_TCP | ON_UDP)
 
 /* Linux's limits of the same options. */
-#define KEEPIDLE_MAX   32767u
-#define KEEPCNT_MAX    127u
-#define MAXSEG_MIN     88u
-#define MAXSEG_MAX     32767u
+#define KEEPIDLE_MAX 32767u
+#define KEEPCNT_MAX  127u
+#define MAXSEG_MIN   88u
+#define MAXSEG_MAX   32767u
+#define PRIORITY_MAX 6u   /* above it Linux asks for a privilege */
+#define MSS_UNKNOWN  536u /* RFC 9293 3.7.1 */
 
-static struct sock *opt_sock(struct engine *e, int sid, uint32_t slot)
-{
-    return engine_slot_used(e, sid, slot) ? sock_get(e, sock_session(e, sid)->v.slot_sock[slot]) : NULL;
-}
+/* -1 as the library hands it on: "the default again". */
+#define MINUS_ONE    UINT64_MAX
+
+struct opt {
+    uint16_t level, name;
+    uint8_t on;        /* ON_* */
+    uint32_t flag;     /* SO_F_*: a switch that is nothing but this bit; 0: see get */
+    uint64_t min, max; /* of the value; a switch takes any */
+    const char *label;
+    /* Apply a value that is in range, or that a switch was moved; NULL: nothing else to do, or read-only. */
+    int (*set)(struct engine *e, struct sock *s, uint64_t value);
+    int (*get)(struct engine *e, struct sock *s, uint64_t *value); /* NULL: the switch */
+};
 
 /* Where the TCP options of a connection or listener lie; NULL for UDP. */
 static struct tcp_options_set *options_of(struct sock *s)
@@ -48,13 +49,70 @@ static struct tcp_options_set *options_of(struct sock *s)
     return NULL;
 }
 
-static void set_flag(struct sock *s, uint32_t flag, bool on)
+/* The connection, once it has a peer that answers. */
+static struct tcp_conn *live_conn(struct sock *s)
+{
+    struct tcp_conn *c = s->kind == SK_TCP ? (struct tcp_conn *)s : NULL;
+
+    return c && c->state >= TCPS_ESTABLISHED ? c : NULL;
+}
+
+static void opts_store(struct sock *s, uint32_t opts)
 {
     struct tcp_options_set *o = options_of(s);
 
-    s->opts = on ? s->opts | flag : s->opts & ~flag;
+    s->opts = opts;
     if (o)
-        o->opts = s->opts;
+        o->opts = opts;
+}
+
+static void set_flag(struct sock *s, uint32_t flag, bool on)
+{
+    opts_store(s, on ? s->opts | flag : s->opts & ~flag);
+}
+
+/* ---- SOL_SOCKET ------------------------------------------------------------------------------------ */
+
+static int set_reuse(struct engine *e, struct sock *s, uint64_t value)
+{
+    port_set_reuse(e, s, value != 0); /* First: the port table counts by the old state. */
+    set_flag(s, SO_F_REUSEADDR, value != 0);
+    return 0;
+}
+
+static int get_reuse(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = !!(s->opts & SO_F_REUSEADDR);
+    return 0;
+}
+
+static int set_keepalive(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)value;
+    if (s->kind == SK_TCP)
+        tcp_keepalive_restart(e, (struct tcp_conn *)s);
+    return 0;
+}
+
+static int set_linger(struct engine *e, struct sock *s, uint64_t value)
+{
+    struct tcp_options_set *o = options_of(s);
+
+    (void)e;
+    set_flag(s, SO_F_LINGER, (uint32_t)value != 0);
+    if (o)
+        o->linger_s = value >> 32 > UINT16_MAX ? UINT16_MAX : (uint16_t)(value >> 32);
+    return 0;
+}
+
+static int get_linger(struct engine *e, struct sock *s, uint64_t *value)
+{
+    const struct tcp_options_set *o = options_of(s);
+
+    (void)e;
+    *value = (uint64_t)(o ? o->linger_s : 0) << 32 | !!(s->opts & SO_F_LINGER);
+    return 0;
 }
 
 static uint8_t size_class(uint64_t bytes)
@@ -66,215 +124,374 @@ static uint8_t size_class(uint64_t bytes)
     return log2;
 }
 
-static int set_buffer(struct sock *s, bool send, uint64_t value)
+static void set_buffer(struct sock *s, bool send, uint64_t value)
 {
     struct tcp_options_set *o = options_of(s);
     struct stream *st = send ? &s->tx : &s->rx;
-    uint8_t log2;
+    uint8_t log2 = size_class(value);
 
-    if (value > INT32_MAX)
-        return -EINVAL;
-    log2 = size_class(value);
     if (o)
         *(send ? &o->snd_log2 : &o->rcv_log2) = log2;
     /* A region in use keeps its size; the class counts from the next one on. The receive window of a
      * connection was promised by its present class. */
     if (!st->region && s->pub_state == SG_ST_OPEN)
         st->want_log2 = log2;
+}
+
+static int set_sndbuf(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    set_buffer(s, true, value);
     return 0;
 }
 
-static int set_socket(struct engine *e, struct sock *s, uint32_t name, uint64_t value)
+static int set_rcvbuf(struct engine *e, struct sock *s, uint64_t value)
 {
-    struct tcp_options_set *o = options_of(s);
-
-    switch (name) {
-    case O_REUSEADDR:
-        port_set_reuse(e, s, value != 0);
-        set_flag(s, SO_F_REUSEADDR, value != 0);
-        return 0;
-    case O_KEEPALIVE:
-        set_flag(s, SO_F_KEEPALIVE, value != 0);
-        if (s->kind == SK_TCP)
-            tcp_keepalive_restart(e, (struct tcp_conn *)s);
-        return 0;
-    case O_BROADCAST:
-        set_flag(s, SO_F_BROADCAST, value != 0);
-        return 0;
-    case O_LINGER:
-        set_flag(s, SO_F_LINGER, (uint32_t)value != 0);
-        if (o)
-            o->linger_s = value >> 32 > UINT16_MAX ? UINT16_MAX : (uint16_t)(value >> 32);
-        return 0;
-    case O_SNDBUF:
-        return set_buffer(s, true, value);
-    case O_RCVBUF:
-        return set_buffer(s, false, value);
-    default:
-        return -ENOPROTOOPT;
-    }
+    (void)e;
+    set_buffer(s, false, value);
+    return 0;
 }
 
-static int set_tcp(struct engine *e, struct sock *s, uint32_t name, uint64_t value)
+static int get_sndbuf(struct engine *e, struct sock *s, uint64_t *value)
 {
-    struct tcp_options_set *o = options_of(s);
-    struct tcp_conn *c = s->kind == SK_TCP ? (struct tcp_conn *)s : NULL;
+    (void)e;
+    *value = UINT64_C(1) << (s->tx.region ? s->tx.log2 : s->tx.want_log2);
+    return 0;
+}
 
-    if (!o)
-        return -ENOPROTOOPT;
-    switch (name) {
-    case O_NODELAY:
-        set_flag(s, SO_F_NODELAY, value != 0);
-        break;
-    case O_CORK:
-        set_flag(s, SO_F_CORK, value != 0);
-        break;
-    case O_QUICKACK:
-        set_flag(s, SO_F_QUICKACK, value != 0);
-        if (c && value && c->rcv_nxt != c->rcv_wup)
-            tcp_ack_now(e, c);
-        return 0;
-    case O_MAXSEG:
-        if (value < MAXSEG_MIN || value > MAXSEG_MAX)
-            return -EINVAL;
-        o->user_mss = (uint16_t)value;
-        return 0;
-    case O_KEEPIDLE:
-    case O_KEEPINTVL:
-        if (value < 1 || value > KEEPIDLE_MAX)
-            return -EINVAL;
-        *(name == O_KEEPIDLE ? &o->keep_idle_s : &o->keep_intvl_s) = (uint16_t)value;
-        break;
-    case O_KEEPCNT:
-        if (value < 1 || value > KEEPCNT_MAX)
-            return -EINVAL;
-        o->keep_count = (uint8_t)value;
-        return 0;
-    case O_USER_TIMEOUT:
-        if (value > INT32_MAX)
-            return -EINVAL;
-        o->user_timeout_ms = (uint32_t)value;
-        return 0;
-    default:
-        return -ENOPROTOOPT;
-    }
-    if (c && c->state >= TCPS_ESTABLISHED) {
-        if (name == O_KEEPIDLE)
-            tcp_keepalive_restart(e, c);
-        else
-            tcp_output_schedule(e, c); /* Nagle or the cork may have held something back. */
+static int get_rcvbuf(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = UINT64_C(1) << (s->rx.region ? s->rx.log2 : s->rx.want_log2);
+    return 0;
+}
+
+/* SO_ERROR takes the error away: a socket reports each failure once (POSIX). */
+static int take_error(struct engine *e, struct sock *s, uint64_t *value)
+{
+    *value = s->pub_flags & (SG_F_SOFT_ERR | SG_F_ERROR) ? s->error : 0;
+    if (s->pub_flags & SG_F_SOFT_ERR) {
+        s->pub_flags &= ~SG_F_SOFT_ERR;
+        s->error = 0;
+        sock_dirty_bits(e, s, DIRTY_LINE);
     }
     return 0;
+}
+
+static int get_acceptconn(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = s->kind == SK_LISTEN;
+    return 0;
+}
+
+static int get_protocol(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = s->kind == SK_UDP ? 17 : 6;
+    return 0;
+}
+
+static int get_domain(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = s->family;
+    return 0;
+}
+
+/* RFC 6093 6: urgent data always stays in line; taking it out of the stream is not offered. */
+static int set_oobinline(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    (void)s;
+    return value ? 0 : -EOPNOTSUPP;
+}
+
+static int get_one(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    (void)s;
+    *value = 1;
+    return 0;
+}
+
+/* Accepted for the sake of programs that set it: frames leave in one queue. */
+static int set_nothing(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    (void)s;
+    (void)value;
+    return 0;
+}
+
+static int get_zero(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    (void)s;
+    *value = 0;
+    return 0;
+}
+
+/* A mark steers packets past the host's policy: as in Linux, not without a privilege. */
+static int set_mark(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    (void)s;
+    return value ? -EPERM : 0;
+}
+
+/* ---- IPPROTO_IP, IPPROTO_IPV6 ---------------------------------------------------------------------- */
+
+/* The two ECN bits of a TCP socket are the engine's (RFC 3168 6.1). */
+static int set_tos(struct engine *e, struct sock *s, uint64_t value)
+{
+    uint32_t tos = value == MINUS_ONE ? 0 : (uint32_t)value;
+
+    (void)e;
+    if (s->kind != SK_UDP)
+        tos &= ~3u;
+    opts_store(s, (s->opts & ~SO_TOS_MASK) | tos << SO_TOS_SHIFT);
+    return 0;
+}
+
+static int get_tos(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = sock_tos(s);
+    return 0;
+}
+
+static int set_ttl(struct engine *e, struct sock *s, uint64_t value)
+{
+    uint32_t ttl = value == MINUS_ONE ? 0 : (uint32_t)value; /* 0: the engine's default */
+
+    (void)e;
+    if (!value)
+        return -EINVAL;
+    opts_store(s, (s->opts & ~SO_TTL_MASK) | ttl << SO_TTL_SHIFT);
+    return 0;
+}
+
+static int get_ttl(struct engine *e, struct sock *s, uint64_t *value)
+{
+    *value = sock_ttl(e, s);
+    return 0;
+}
+
+static int get_mtu(struct engine *e, struct sock *s, uint64_t *value)
+{
+    if (!s->rport)
+        return -ENOTCONN;
+    *value = net_mtu(e, &s->remote);
+    return 0;
+}
+
+/* ---- IPPROTO_TCP ----------------------------------------------------------------------------------- */
+
+/* Nagle or the cork may have held something back. */
+static int set_push(struct engine *e, struct sock *s, uint64_t value)
+{
+    struct tcp_conn *c = live_conn(s);
+
+    (void)value;
+    if (c)
+        tcp_output_schedule(e, c);
+    return 0;
+}
+
+static int set_quickack(struct engine *e, struct sock *s, uint64_t value)
+{
+    struct tcp_conn *c = live_conn(s);
+
+    if (c && value && c->rcv_nxt != c->rcv_wup)
+        tcp_ack_now(e, c);
+    return 0;
+}
+
+static int set_maxseg(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    options_of(s)->user_mss = (uint16_t)value;
+    return 0;
+}
+
+static int get_maxseg(struct engine *e, struct sock *s, uint64_t *value)
+{
+    const struct tcp_conn *c = live_conn(s);
+    const struct tcp_options_set *o = options_of(s);
+
+    (void)e;
+    *value = c ? c->mss : o->user_mss ? o->user_mss : MSS_UNKNOWN;
+    return 0;
+}
+
+static int set_keepidle(struct engine *e, struct sock *s, uint64_t value)
+{
+    struct tcp_conn *c = live_conn(s);
+
+    options_of(s)->keep_idle_s = (uint16_t)value;
+    if (c)
+        tcp_keepalive_restart(e, c);
+    return 0;
+}
+
+static int get_keepidle(struct engine *e, struct sock *s, uint64_t *value)
+{
+    const struct tcp_options_set *o = options_of(s);
+
+    *value = o->keep_idle_s ? o->keep_idle_s : e->cfg.keepalive_idle_s;
+    return 0;
+}
+
+static int set_keepintvl(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    options_of(s)->keep_intvl_s = (uint16_t)value;
+    return 0;
+}
+
+static int get_keepintvl(struct engine *e, struct sock *s, uint64_t *value)
+{
+    const struct tcp_options_set *o = options_of(s);
+
+    *value = o->keep_intvl_s ? o->keep_intvl_s : e->cfg.keepalive_intvl_s;
+    return 0;
+}
+
+static int set_keepcnt(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    options_of(s)->keep_count = (uint8_t)value;
+    return 0;
+}
+
+static int get_keepcnt(struct engine *e, struct sock *s, uint64_t *value)
+{
+    const struct tcp_options_set *o = options_of(s);
+
+    *value = o->keep_count ? o->keep_count : e->cfg.keepalive_probes;
+    return 0;
+}
+
+static int set_user_timeout(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    options_of(s)->user_timeout_ms = (uint32_t)value;
+    return 0;
+}
+
+static int get_user_timeout(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = options_of(s)->user_timeout_ms;
+    return 0;
+}
+
+/* ---- The table ------------------------------------------------------------------------------------- */
+
+#define ANY 0, UINT64_MAX
+
+/* clang-format off */
+static const struct opt table[] = {
+    {L_SOCKET, 2, ON_ALL, 0, ANY, "SO_REUSEADDR", set_reuse, get_reuse},
+    {L_SOCKET, 4, ON_ALL, 0, ANY, "SO_ERROR", NULL, take_error},
+    {L_SOCKET, 6, ON_ALL, SO_F_BROADCAST, ANY, "SO_BROADCAST", set_nothing, NULL},
+    {L_SOCKET, 7, ON_ALL, 0, 0, INT32_MAX, "SO_SNDBUF", set_sndbuf, get_sndbuf},
+    {L_SOCKET, 8, ON_ALL, 0, 0, INT32_MAX, "SO_RCVBUF", set_rcvbuf, get_rcvbuf},
+    {L_SOCKET, 9, ON_ALL, SO_F_KEEPALIVE, ANY, "SO_KEEPALIVE", set_keepalive, NULL},
+    {L_SOCKET, 10, ON_ALL, 0, ANY, "SO_OOBINLINE", set_oobinline, get_one},
+    {L_SOCKET, 12, ON_ALL, 0, 0, PRIORITY_MAX, "SO_PRIORITY", set_nothing, get_zero},
+    {L_SOCKET, 13, ON_ALL, 0, ANY, "SO_LINGER", set_linger, get_linger},
+    {L_SOCKET, 30, ON_ALL, 0, ANY, "SO_ACCEPTCONN", NULL, get_acceptconn},
+    {L_SOCKET, 36, ON_ALL, 0, ANY, "SO_MARK", set_mark, get_zero},
+    {L_SOCKET, 38, ON_ALL, 0, ANY, "SO_PROTOCOL", NULL, get_protocol},
+    {L_SOCKET, 39, ON_ALL, 0, ANY, "SO_DOMAIN", NULL, get_domain},
+
+    {L_IP, 1, ON_ALL, 0, 0, 255, "IP_TOS", set_tos, get_tos},
+    {L_IP, 2, ON_ALL, 0, 0, 255, "IP_TTL", set_ttl, get_ttl},
+    {L_IP, 14, ON_ALL, 0, ANY, "IP_MTU", NULL, get_mtu},
+    {L_IPV6, 16, ON_ALL, 0, 0, 255, "IPV6_UNICAST_HOPS", set_ttl, get_ttl},
+    {L_IPV6, 24, ON_ALL, 0, ANY, "IPV6_MTU", NULL, get_mtu},
+    {L_IPV6, 67, ON_ALL, 0, 0, 255, "IPV6_TCLASS", set_tos, get_tos},
+
+    {L_TCP, 1, ON_TCP, SO_F_NODELAY, ANY, "TCP_NODELAY", set_push, NULL},
+    {L_TCP, 2, ON_TCP, 0, MAXSEG_MIN, MAXSEG_MAX, "TCP_MAXSEG", set_maxseg, get_maxseg},
+    {L_TCP, 3, ON_TCP, SO_F_CORK, ANY, "TCP_CORK", set_push, NULL},
+    {L_TCP, 4, ON_TCP, 0, 1, KEEPIDLE_MAX, "TCP_KEEPIDLE", set_keepidle, get_keepidle},
+    {L_TCP, 5, ON_TCP, 0, 1, KEEPIDLE_MAX, "TCP_KEEPINTVL", set_keepintvl, get_keepintvl},
+    {L_TCP, 6, ON_TCP, 0, 1, KEEPCNT_MAX, "TCP_KEEPCNT", set_keepcnt, get_keepcnt},
+    {L_TCP, 12, ON_TCP, SO_F_QUICKACK, ANY, "TCP_QUICKACK", set_quickack, NULL},
+    {L_TCP, 18, ON_TCP, 0, 0, INT32_MAX, "TCP_USER_TIMEOUT", set_user_timeout, get_user_timeout},
+};
+/* clang-format on */
+
+/* -1 asks for the default again where Linux lets it. */
+static bool takes_minus_one(const struct opt *o)
+{
+    return o->set == set_ttl || (o->set == set_tos && o->level == L_IPV6);
+}
+
+static const struct opt *find(const struct sock *s, uint32_t level, uint32_t name)
+{
+    unsigned on = s->kind == SK_UDP ? ON_UDP : ON_TCP;
+
+    for (unsigned i = 0; i < ARRAY_LEN(table); i++)
+        if (table[i].level == level && table[i].name == name)
+            return table[i].on & on ? &table[i] : NULL;
+    return NULL;
+}
+
+static struct sock *opt_sock(struct engine *e, int sid, uint32_t slot)
+{
+    return engine_slot_used(e, sid, slot) ? sock_get(e, sock_session(e, sid)->v.slot_sock[slot]) : NULL;
 }
 
 int engine_setopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint32_t name, uint64_t value,
                   uint64_t now_us)
 {
     struct sock *s = opt_sock(e, sid, slot);
+    const struct opt *o;
 
     e->now_us = now_us;
     if (!s)
         return -EBADF;
-    if (level == L_SOCKET)
-        return set_socket(e, s, name, value);
-    if (level == L_TCP)
-        return set_tcp(e, s, name, value);
-    return -ENOPROTOOPT;
-}
-
-/* SO_ERROR takes the error away: a socket reports each failure once (POSIX). */
-static uint64_t take_error(struct engine *e, struct sock *s)
-{
-    uint64_t error = s->pub_flags & (SG_F_SOFT_ERR | SG_F_ERROR) ? s->error : 0;
-
-    if (s->pub_flags & SG_F_SOFT_ERR) {
-        s->pub_flags &= ~SG_F_SOFT_ERR;
-        s->error = 0;
-        sock_dirty_bits(e, s, DIRTY_LINE);
-    }
-    return error;
-}
-
-static int get_socket(struct engine *e, struct sock *s, uint32_t name, uint64_t *value)
-{
-    struct tcp_options_set *o = options_of(s);
-
-    switch (name) {
-    case O_REUSEADDR:
-        *value = !!(s->opts & SO_F_REUSEADDR);
-        return 0;
-    case O_KEEPALIVE:
-        *value = !!(s->opts & SO_F_KEEPALIVE);
-        return 0;
-    case O_BROADCAST:
-        *value = !!(s->opts & SO_F_BROADCAST);
-        return 0;
-    case O_LINGER:
-        *value = (uint64_t)(o ? o->linger_s : 0) << 32 | !!(s->opts & SO_F_LINGER);
-        return 0;
-    case O_SNDBUF:
-        *value = UINT64_C(1) << (s->tx.region ? s->tx.log2 : s->tx.want_log2);
-        return 0;
-    case O_RCVBUF:
-        *value = UINT64_C(1) << (s->rx.region ? s->rx.log2 : s->rx.want_log2);
-        return 0;
-    case O_ERROR:
-        *value = take_error(e, s);
-        return 0;
-    case O_ACCEPTCONN:
-        *value = s->kind == SK_LISTEN;
-        return 0;
-    default:
+    o = find(s, level, name);
+    if (!o || !o->set)
         return -ENOPROTOOPT;
-    }
-}
-
-static int get_tcp(struct engine *e, struct sock *s, uint32_t name, uint64_t *value)
-{
-    const struct tcp_options_set *o = options_of(s);
-    const struct tcp_conn *c = s->kind == SK_TCP ? (const struct tcp_conn *)s : NULL;
-
-    if (!o)
-        return -ENOPROTOOPT;
-    switch (name) {
-    case O_NODELAY:
-        *value = !!(s->opts & SO_F_NODELAY);
-        return 0;
-    case O_CORK:
-        *value = !!(s->opts & SO_F_CORK);
-        return 0;
-    case O_QUICKACK:
-        *value = !!(s->opts & SO_F_QUICKACK);
-        return 0;
-    case O_MAXSEG:
-        *value = c && c->state >= TCPS_ESTABLISHED ? c->mss : o->user_mss ? o->user_mss : 536;
-        return 0;
-    case O_KEEPIDLE:
-        *value = o->keep_idle_s ? o->keep_idle_s : e->cfg.keepalive_idle_s;
-        return 0;
-    case O_KEEPINTVL:
-        *value = o->keep_intvl_s ? o->keep_intvl_s : e->cfg.keepalive_intvl_s;
-        return 0;
-    case O_KEEPCNT:
-        *value = o->keep_count ? o->keep_count : e->cfg.keepalive_probes;
-        return 0;
-    case O_USER_TIMEOUT:
-        *value = o->user_timeout_ms;
-        return 0;
-    default:
-        return -ENOPROTOOPT;
-    }
+    if ((value < o->min || value > o->max) && !(value == MINUS_ONE && takes_minus_one(o)))
+        return -EINVAL;
+    if (o->flag)
+        set_flag(s, o->flag, value != 0);
+    return o->set(e, s, value);
 }
 
 int engine_getopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint32_t name, uint64_t *value)
 {
     struct sock *s = opt_sock(e, sid, slot);
+    const struct opt *o;
 
     if (!s)
         return -EBADF;
-    if (level == L_SOCKET)
-        return get_socket(e, s, name, value);
-    if (level == L_TCP)
-        return get_tcp(e, s, name, value);
-    return -ENOPROTOOPT;
+    o = find(s, level, name);
+    if (!o)
+        return -ENOPROTOOPT;
+    if (o->get)
+        return o->get(e, s, value);
+    *value = !!(s->opts & o->flag);
+    return 0;
+}
+
+bool engine_opt_info(unsigned index, struct engine_opt_info *ret)
+{
+    if (index >= ARRAY_LEN(table))
+        return false;
+    *ret = (struct engine_opt_info){
+        .label = table[index].label,
+        .level = table[index].level,
+        .name = table[index].name,
+        .tcp = table[index].on & ON_TCP,
+        .udp = table[index].on & ON_UDP,
+        .settable = table[index].set,
+    };
+    return true;
 }

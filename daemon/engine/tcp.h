@@ -245,8 +245,9 @@ struct tcp_reply {
     uint32_t seq, ack;
     uint16_t wnd;
     uint8_t flags;
-    uint16_t mss; /* 0: no option */
-    int wscale;   /* -1: no option */
+    uint8_t tos, ttl; /* ttl 0: the default */
+    uint16_t mss;     /* 0: no option */
+    int wscale;       /* -1: no option */
     bool sack_perm;
     bool has_ts;
     uint32_t tsval, tsecr;

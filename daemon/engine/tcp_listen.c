@@ -133,6 +133,8 @@ static void send_synack(struct engine *e, const struct tcp_req *r, uint32_t tsva
         .wnd = ring > UINT16_MAX ? UINT16_MAX : (uint16_t)ring,
         .flags = TCP_SYN | TCP_ACK,
         .mss = tcp_adv_mss(e, &r->key.remote),
+        .tos = sock_tos(&e->tcp.listeners[r->listener].s),
+        .ttl = sock_ttl(e, &e->tcp.listeners[r->listener].s),
         .wscale = r->flags & REQ_WSCALE ? (int)REQ_RCV_WSCALE : -1,
         .sack_perm = r->flags & REQ_SACK,
         .has_ts = r->flags & REQ_TS,

@@ -235,7 +235,8 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     ack_sent(c);
     net_checksum4(e, p, &c->s.local, &c->s.remote, 6, 16, false);
     /* A frame that gets no further is a lost segment: the retransmission timer deals with it. */
-    (void)net_output4(e, p, &c->s.local, &c->s.remote, 6, 0, e->cfg.ttl, true, e->now_us);
+    (void)net_output4(e, p, &c->s.local, &c->s.remote, 6, sock_tos(&c->s), sock_ttl(e, &c->s), true,
+                      e->now_us);
     return true;
 }
 
@@ -255,6 +256,8 @@ void tcp_send_syn(struct engine *e, struct tcp_conn *c)
         .has_ts = c->flags & TF_TS,
         .tsval = tcp_ts_now(e, c->tsoff),
         .tsecr = c->ts_recent,
+        .tos = sock_tos(&c->s),
+        .ttl = sock_ttl(e, &c->s),
     };
 
     if (c->o.user_mss && c->o.user_mss < r.mss)
@@ -278,6 +281,8 @@ void tcp_send_rst(struct engine *e, struct tcp_conn *c)
         .ack = c->rcv_nxt,
         .flags = TCP_RST | TCP_ACK,
         .wscale = -1,
+        .tos = sock_tos(&c->s),
+        .ttl = sock_ttl(e, &c->s),
     };
 
     (void)tcp_reply_send(e, &r);

@@ -74,7 +74,8 @@ int tcp_reply_send(struct engine *e, const struct tcp_reply *r)
     if (r->flags & TCP_RST)
         stat_inc(&e->stats, ST_TCP_OUT_RSTS);
     net_checksum4(e, p, &r->key->local, &r->key->remote, 6, 16, false);
-    return net_output4(e, p, &r->key->local, &r->key->remote, 6, 0, e->cfg.ttl, true, e->now_us);
+    return net_output4(e, p, &r->key->local, &r->key->remote, 6, r->tos, r->ttl ? r->ttl : e->cfg.ttl, true,
+                       e->now_us);
 }
 
 /* RFC 9293 3.10.7.1: the answer to a segment that belongs to nothing. */

@@ -377,7 +377,7 @@ static int send_datagram(struct engine *e, struct udp_sock *u, const uint8_t *re
 {
     const struct stream *tx = &u->s.tx;
     struct pktbuf *p = pktq_get(&e->txq);
-    uint8_t ttl = net_is_multicast4(net_addr4(&o->dst)) ? TTL_MULTICAST : e->cfg.ttl;
+    uint8_t ttl = net_is_multicast4(net_addr4(&o->dst)) ? TTL_MULTICAST : sock_ttl(e, &u->s);
 
     ENG_ASSERT(p); /* The caller made sure of room. */
     udp_put(p->data, u->s.lport, o->port, o->len);
@@ -396,7 +396,7 @@ static int send_datagram(struct engine *e, struct udp_sock *u, const uint8_t *re
     }
     net_checksum4(e, p, &o->src, &o->dst, IP_PROTO_UDP, UDP_CSUM_OFFSET,
                   net_frame_count(e, &o->dst, UDP_HDR_BYTES + o->len) > 1);
-    return -net_output4(e, p, &o->src, &o->dst, IP_PROTO_UDP, 0, ttl, false, now_us);
+    return -net_output4(e, p, &o->src, &o->dst, IP_PROTO_UDP, sock_tos(&u->s), ttl, false, now_us);
 }
 
 enum sent { SENT_ONE, SENT_WAIT, SENT_FAULT };

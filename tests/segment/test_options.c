@@ -7,6 +7,12 @@
 
 #define L_SOCKET       1u
 #define L_TCP          6u
+#define L_IP           0u
+#define L_IPV6         41u
+#define O_TOS          1u
+#define O_TTL          2u
+#define O_UNICAST_HOPS 16u
+#define O_OOBINLINE    10u
 #define O_REUSEADDR    2u
 #define O_ERROR        4u
 #define O_SNDBUF       7u
@@ -326,5 +332,118 @@ Test(options, a_corked_rest_goes_after_200_ms)
     seg_none(&p);
     cr_assert_leq(peer_wait_tx(&p, 1000000), 250000);
     seg_expect(&p, .seq = 1, .len = 100);
+    peer_stop(&p);
+}
+
+/* The IP header of the next frame that carries TCP. */
+static const uint8_t *next_ip(struct peer *p)
+{
+    struct pktbuf *f;
+
+    while ((f = host_tx(&p->h)))
+        if (get_be16(f->data + 12) == 0x0800)
+            return f->data + 14;
+    cr_assert_fail("the host sent nothing");
+    return NULL;
+}
+
+Test(options, tos_and_ttl_stand_in_every_packet)
+{
+    struct peer p;
+    const uint8_t *ip;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    peer_write(&p, 10);
+    ip = next_ip(&p);
+    cr_assert_eq(ip[1], 0);
+    cr_assert_eq(ip[8], 64);
+    cr_assert_eq(set(&p, L_IP, O_TOS, 0xb8 | 3), 0);
+    cr_assert_eq(set(&p, L_IP, O_TTL, 9), 0);
+    cr_assert_eq(get(&p, L_IP, O_TOS), 0xb8, "the ECN bits are not the application's (RFC 3168 6.1)");
+    cr_assert_eq(get(&p, L_IP, O_TTL), 9);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 11});
+    peer_write(&p, 10);
+    ip = next_ip(&p);
+    cr_assert_eq(ip[1] & 0xfc, 0xb8);
+    cr_assert_eq(ip[8], 9);
+    cr_assert_eq(set(&p, L_IP, O_TTL, UINT64_MAX), 0, "-1: the default again");
+    cr_assert_eq(get(&p, L_IP, O_TTL), 64);
+    cr_assert_eq(set(&p, L_IP, O_TTL, 0), -EINVAL);
+    cr_assert_eq(set(&p, L_IP, O_TTL, 256), -EINVAL);
+    cr_assert_eq(set(&p, L_IP, O_TOS, 256), -EINVAL);
+    peer_stop(&p);
+}
+
+Test(options, tos_and_ttl_stand_in_the_handshake_and_are_inherited)
+{
+    struct peer p;
+    const uint8_t *ip;
+
+    peer_start(&p, NULL);
+    peer_listen(&p, 8);
+    p.slot = p.listener;
+    cr_assert_eq(set(&p, L_IP, O_TOS, 0x20), 0);
+    cr_assert_eq(set(&p, L_IP, O_TTL, 33), 0);
+    seg_send(&p, (struct seg){.flags = TCP_SYN, .mss = 1460});
+    do { /* It asks for our hardware address first. */
+        seg_drain(&p);
+        seg_send(&p, (struct seg){.flags = TCP_SYN, .mss = 1460});
+        ip = next_ip(&p);
+    } while (ip[9] != 6);
+    cr_assert_eq(ip[1], 0x20, "SYN-ACK");
+    cr_assert_eq(ip[8], 33);
+    p.host_isn = get_be32(ip + 24);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1});
+    p.slot = (uint32_t)app_accept(&p.h, p.listener);
+    cr_assert_eq(get(&p, L_IP, O_TOS), 0x20);
+    cr_assert_eq(get(&p, L_IPV6, O_UNICAST_HOPS), 33);
+    peer_write(&p, 10);
+    ip = next_ip(&p);
+    cr_assert_eq(ip[1], 0x20);
+    cr_assert_eq(ip[8], 33);
+    peer_stop(&p);
+}
+
+Test(options, urgent_data_cannot_be_taken_out_of_line)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    cr_assert_eq(get(&p, L_SOCKET, O_OOBINLINE), 1); /* RFC 6093 6 */
+    cr_assert_eq(set(&p, L_SOCKET, O_OOBINLINE, 1), 0);
+    cr_assert_eq(set(&p, L_SOCKET, O_OOBINLINE, 0), -EOPNOTSUPP);
+    peer_stop(&p);
+}
+
+Test(options, what_needs_a_privilege_is_refused_and_what_means_nothing_here_is_unknown)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    cr_assert_eq(set(&p, L_SOCKET, 36 /* SO_MARK */, 1), -EPERM);
+    cr_assert_eq(set(&p, L_SOCKET, 49 /* SO_INCOMING_CPU */, 1), -ENOPROTOOPT);
+    cr_assert_eq(set(&p, L_SOCKET, 12 /* SO_PRIORITY */, 6), 0);
+    cr_assert_eq(set(&p, L_SOCKET, 12, 7), -EINVAL);
+    cr_assert_eq(set(&p, L_SOCKET, O_ERROR, 1), -ENOPROTOOPT, "read-only");
+    cr_assert_eq(get(&p, L_SOCKET, 38 /* SO_PROTOCOL */), 6);
+    cr_assert_eq(get(&p, L_SOCKET, 39 /* SO_DOMAIN */), 2);
+    cr_assert_eq(get(&p, L_IP, 14 /* IP_MTU */), 1500);
+    peer_stop(&p);
+}
+
+Test(options, of_tcp_are_no_options_of_udp)
+{
+    struct peer p;
+    uint64_t v;
+
+    peer_start(&p, NULL);
+    p.slot = app_socket(&p.h, SG_SOCK_DGRAM);
+    for (uint32_t name = 0; name < 64; name++) {
+        cr_assert_eq(set(&p, L_TCP, name, 1), -ENOPROTOOPT);
+        cr_assert_eq(engine_getopt(p.h.e, p.h.sid, p.slot, L_TCP, name, &v), -ENOPROTOOPT);
+    }
     peer_stop(&p);
 }
