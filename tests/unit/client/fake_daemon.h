@@ -81,6 +81,9 @@ void fake_release(struct fake *f, int fileno);
 /** Post an event for a slot although nothing changed. */
 void fake_nudge(struct fake *f, int fileno);
 
+/** Wait for the end of the turn that the fake is in: what it has answered, it has also written down. */
+void fake_settle(struct fake *f);
+
 /** What the library has told the fake. */
 struct fake_seen {
     uint32_t listen_backlog, listen_overflow;

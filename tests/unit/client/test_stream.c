@@ -66,10 +66,7 @@ Test(stream, an_empty_send_ring_starts_again_at_its_first_line)
     for (int i = 0; i < 10; i++) {
         cr_assert_eq(sc_send(s, buf, sizeof(buf), 0), sizeof(buf));
         cr_assert_eq(sc_recv_full(s, buf, sizeof(buf), 0, &got), 0);
-        /* The echo is back before the fake has said that it took the bytes. */
-        while (!(sc_poll_events(s, SC_POLLOUT) & SC_POLLOUT))
-            ;
-        usleep(1000);
+        fake_settle(e.f); /* The echo is back before the fake has said that it took the bytes. */
     }
     fake_seen(e.f, sc_fileno(s), &seen);
     cr_assert_eq(seen.tx_tail, 1000);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Readiness, waiting, the event descriptor, callbacks, threads, signals, and the daemon's end. */
 #include <poll.h>
+#include <semaphore.h>
 #include <signal.h>
 
 #include "tests/unit/client/client_test.h"
@@ -175,29 +176,41 @@ Test(wait, wait_returns_for_what_came_after_the_last_look)
     env_close(&e);
 }
 
-static void *wait_thread(void *arg)
-{
-    struct two *t = arg;
+struct looker {
+    sc_lib *lib;
+    sem_t looked, consumed;
+};
 
-    while (sc_wait(t->e->lib, 0) == 1)
+static void *look_thread(void *arg)
+{
+    struct looker *t = arg;
+
+    while (sc_wait(t->lib, 0) == 1)
         ;
-    usleep(50000); /* The main thread consumes the change meanwhile. */
-    return (void *)(intptr_t)sc_wait(t->e->lib, 0);
+    sem_post(&t->looked);
+    sem_wait(&t->consumed); /* The main thread consumes the change meanwhile. */
+    return (void *)(intptr_t)sc_wait(t->lib, 0);
 }
 
 Test(wait, one_threads_look_does_not_take_the_change_from_another)
 {
     struct env e = env_open("posix");
-    struct two t = {&e, stream_to(&e, PORT_SCRIPT), NULL};
+    sc_sock *s = stream_to(&e, PORT_SCRIPT);
+    struct looker t = {.lib = e.lib};
     pthread_t thread;
     void *rc;
 
-    cr_assert_eq(pthread_create(&thread, NULL, wait_thread, &t), 0);
-    usleep(20000);
-    push_text(&e, t.a, "x");
-    cr_assert_eq(sc_wait(e.lib, 100), 1);
+    sem_init(&t.looked, 0, 0);
+    sem_init(&t.consumed, 0, 0);
+    cr_assert_eq(pthread_create(&thread, NULL, look_thread, &t), 0);
+    sem_wait(&t.looked);
+    push_text(&e, s, "x");
+    cr_assert_eq(sc_wait(e.lib, 1000), 1);
+    sem_post(&t.consumed);
     pthread_join(thread, &rc);
     cr_assert_eq((intptr_t)rc, 1);
+    sem_destroy(&t.looked);
+    sem_destroy(&t.consumed);
     env_close(&e);
 }
 
