@@ -211,6 +211,7 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
     e->tcp.isn_key = derive_key(cfg, 3);
     e->tcp.ts_key = derive_key(cfg, 4);
     e->tcp.cookie_key = derive_key(cfg, 5);
+    e->tcp.limit_key = derive_key(cfg, 6);
     write_header(l.header, cfg);
     pktq_init(&e->txq, l.pkts, cfg->pkt_max);
     net_init(&e->net, l.net, cfg);

@@ -13,7 +13,7 @@
  *   tcp_recovery.c  loss detection and recovery           tcp_listen.c listeners and requests
  *   tcp_tw.c     TIME_WAIT                                tcp_user.c   calls of the application
  *   tcp_conn.c   the life of a record, states             cc_*.c       congestion control
- *   tcp_cookie.c SYN cookies
+ *   tcp_cookie.c SYN cookies                              tcp_challenge.c  answers to what may be forged
  */
 #ifndef ENGINE_TCP_H
 #define ENGINE_TCP_H
@@ -141,9 +141,9 @@ struct tcp_table {
     uint32_t tx_head, tx_tail;              /* connections with something to send, through tx_next */
     uint32_t tw_oldest, tw_newest;
     uint32_t tw_iss; /* while a SYN that ended a TIME_WAIT is handed on: the sequence number to use; else 0 */
-    struct sip_key isn_key, ts_key, cookie_key;
-    uint64_t challenge_window_us; /* RFC 5961 7: second that is being counted */
-    uint32_t challenge_count;
+    struct sip_key isn_key, ts_key, cookie_key, limit_key;
+    uint64_t challenge_second; /* RFC 5961 7: the second that is being counted */
+    uint32_t challenge_left;   /* answers that it still allows */
 };
 
 /* Timer nodes of the wheel: connections, then requests, then TIME_WAIT records. */
@@ -210,7 +210,14 @@ void tcp_conn_input(struct engine *e, struct tcp_conn *c, struct tcp_seg *s, con
 /** @return false: the segment must be dropped (and was answered if it has to be). */
 bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s);
 void tcp_window_update_input(struct tcp_conn *c, const struct tcp_seg *s);
+
+/* tcp_challenge.c */
+/** The segment may be forged: say what is expected, as often as connection and host allow it. */
+void tcp_challenge(struct engine *e, struct tcp_conn *c);
+/** The host's limit alone. */
 bool tcp_challenge_allowed(struct engine *e);
+/** The segment lies outside the window: an ACK, now and then only, unless it was sent again. */
+void tcp_answer_outside(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s);
 
 /* tcp_reass.c */
 /** Take the data of a segment inside the window: [seq, seq + len). */

@@ -8,23 +8,6 @@
 
 #include <errno.h>
 
-/* RFC 5961 7: challenge ACKs are limited for the whole host, so that they can't be used as a side channel
- * or an amplifier. */
-bool tcp_challenge_allowed(struct engine *e)
-{
-    if (e->now_us - e->tcp.challenge_window_us >= 1000000) {
-        e->tcp.challenge_window_us = e->now_us;
-        e->tcp.challenge_count = 0;
-    }
-    if (e->tcp.challenge_count >= e->cfg.challenge_ack_rate) {
-        stat_inc(&e->stats, ST_TCP_CHALLENGE_LIMITED);
-        return false;
-    }
-    e->tcp.challenge_count++;
-    stat_inc(&e->stats, ST_TCP_CHALLENGE_ACK);
-    return true;
-}
-
 /* RFC 9293 3.10.7.4: update the window from a segment that is not older than the last that did. */
 void tcp_window_update_input(struct tcp_conn *c, const struct tcp_seg *s)
 {
@@ -103,15 +86,13 @@ bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s
     struct tcp_seg dup = *s;
 
     if (seq_gt(s->ack, c->snd_nxt)) {
-        if (tcp_challenge_allowed(e))
-            tcp_ack_now(e, c);
+        tcp_challenge(e, c);
         return false;
     }
     if (seq_lt(s->ack, c->snd_una)) {
         /* RFC 5961 5.2: older than any window the peer can have seen. */
-        if (seq_lt(s->ack, c->snd_una - c->snd_wnd_max - 1)) {
-            if (tcp_challenge_allowed(e))
-                tcp_ack_now(e, c);
+        if (seq_lt(s->ack, c->snd_una - c->snd_wnd_max)) {
+            tcp_challenge(e, c);
             return false;
         }
         return true;

@@ -17,22 +17,6 @@
 
 enum verdict { SEG_DROP, SEG_GO_ON };
 
-/* RFC 5961 10: segments that fall outside and carry nothing are answered now and then only, or two ends that
- * lost step would answer each other for ever. */
-#define OOW_ACK_INTERVAL_US 500000u
-
-static void ack_outside(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
-{
-    if (!s->len && !(s->flags & TCP_FIN)) {
-        if (c->oow_ack_us && e->now_us - c->oow_ack_us < OOW_ACK_INTERVAL_US) {
-            stat_inc(&e->stats, ST_TCP_CHALLENGE_LIMITED);
-            return;
-        }
-        c->oow_ack_us = e->now_us;
-    }
-    tcp_ack_now(e, c);
-}
-
 /* PAWS (RFC 7323 5.3 R1). */
 static enum verdict step0_paws(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
 {
@@ -41,7 +25,7 @@ static enum verdict step0_paws(struct engine *e, struct tcp_conn *c, const struc
     if ((int32_t)(s->tsval - c->ts_recent) >= 0 || e->now_us - c->ts_recent_us > TS_RECENT_LIFE_US)
         return SEG_GO_ON;
     stat_inc(&e->stats, ST_TCP_PAWS_ESTAB);
-    ack_outside(e, c, s);
+    tcp_answer_outside(e, c, s);
     return SEG_DROP;
 }
 
@@ -89,7 +73,7 @@ static enum verdict step1_acceptable(struct engine *e, struct tcp_conn *c, struc
 
 unacceptable:
     if (!(s->flags & TCP_RST))
-        ack_outside(e, c, s);
+        tcp_answer_outside(e, c, s);
     return SEG_DROP;
 }
 
@@ -99,8 +83,7 @@ static enum verdict step2_rst(struct engine *e, struct tcp_conn *c, const struct
     if (!(s->flags & TCP_RST))
         return SEG_GO_ON;
     if (s->seq != c->rcv_nxt) {
-        if (tcp_challenge_allowed(e))
-            tcp_ack_now(e, c);
+        tcp_challenge(e, c);
         return SEG_DROP;
     }
     switch ((enum tcp_state)c->state) {
@@ -137,8 +120,7 @@ static enum verdict step4_syn(struct engine *e, struct tcp_conn *c, struct tcp_s
         return SEG_GO_ON;
     }
     stat_inc(&e->stats, ST_TCP_SYN_CHALLENGE);
-    if (tcp_challenge_allowed(e))
-        tcp_ack_now(e, c);
+    tcp_challenge(e, c);
     return SEG_DROP;
 }
 

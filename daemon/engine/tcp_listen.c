@@ -116,6 +116,14 @@ struct tcp_conn *tcp_accept_take(struct engine *e, struct tcp_listener *l)
     return c;
 }
 
+/* What a connection can receive before it is one: no scaling on SYN segments (RFC 7323 2.2). */
+static uint32_t rcv_window(const struct tcp_listener *l)
+{
+    uint32_t ring = 1u << l->inherit.rcv_log2;
+
+    return ring > UINT16_MAX ? UINT16_MAX : ring;
+}
+
 static void listen_drop(struct engine *e, enum stat why)
 {
     stat_inc(&e->stats, why);
@@ -125,12 +133,11 @@ static void listen_drop(struct engine *e, enum stat why)
 static void send_synack(struct engine *e, const struct tcp_req *r, uint32_t tsval)
 {
     const struct tcp_listener *l = &e->tcp.listeners[r->listener];
-    uint32_t ring = 1u << l->inherit.rcv_log2;
     struct tcp_reply t = {
         .key = &r->key,
         .seq = r->iss,
         .ack = r->irs + 1,
-        .wnd = ring > UINT16_MAX ? UINT16_MAX : (uint16_t)ring,
+        .wnd = (uint16_t)rcv_window(l),
         .flags = TCP_SYN | TCP_ACK,
         .mss = tcp_adv_mss(e, &r->key.remote),
         .tos = sock_tos(&e->tcp.listeners[r->listener].s),
@@ -247,7 +254,7 @@ static struct tcp_conn *conn_of_req(struct engine *e, const struct tcp_req *r)
     c->snd_nxt = r->iss + 1;
     c->irs = r->irs;
     c->rcv_nxt = c->rcv_wup = r->irs + 1;
-    c->rcv_adv = c->rcv_nxt + ((1u << c->o.rcv_log2) > UINT16_MAX ? UINT16_MAX : 1u << c->o.rcv_log2);
+    c->rcv_adv = c->rcv_nxt + rcv_window(l);
     c->tsoff = r->tsoff;
     c->ts_recent = r->ts_recent;
     c->ts_recent_us = r->sent_us;
@@ -358,11 +365,29 @@ void tcp_listen_input(struct engine *e, struct tcp_listener *l, const struct flo
     syn_input(e, l, &r);
 }
 
+static void req_ack(struct engine *e, const struct tcp_req *r)
+{
+    struct tcp_reply t = {
+        .key = &r->key,
+        .seq = r->iss + 1,
+        .ack = r->irs + 1,
+        .wnd = (uint16_t)(rcv_window(&e->tcp.listeners[r->listener]) >>
+                          (r->flags & REQ_WSCALE ? REQ_RCV_WSCALE : 0)),
+        .flags = TCP_ACK,
+        .wscale = -1,
+        .has_ts = r->flags & REQ_TS,
+        .tsval = tcp_ts_now(e, r->tsoff),
+        .tsecr = r->ts_recent,
+    };
+
+    (void)tcp_reply_send(e, &t); /* Lost: the peer asks again. */
+}
+
 /* RFC 9293 3.10.7.4 for SYN-RECEIVED that came through LISTEN. */
 void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const struct rx_pkt *rp)
 {
     struct tcp_listener *l = &e->tcp.listeners[r->listener];
-    uint32_t wnd = 1u << l->inherit.rcv_log2 > UINT16_MAX ? UINT16_MAX : 1u << l->inherit.rcv_log2;
+    uint32_t wnd = rcv_window(l);
     struct tcp_conn *c;
 
     if ((s->flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_SYN && s->seq == r->irs) {
@@ -383,6 +408,8 @@ void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const
         if (s->seq == r->irs + 1) {
             stat_inc(&e->stats, ST_TCP_ATTEMPT_FAILS);
             req_drop(e, r);
+        } else if (tcp_challenge_allowed(e)) { /* RFC 5961 3.2 */
+            req_ack(e, r);
         }
         return;
     }

@@ -68,22 +68,6 @@ Test(reset, ack_of_data_never_sent_is_challenged)
     peer_stop(&p);
 }
 
-Test(reset, challenge_acks_are_limited)
-{
-    struct peer p;
-    unsigned n = 0;
-
-    peer_start(&p, NULL);
-    p.h.cfg.challenge_ack_rate = 1000;
-    peer_established(&p);
-    for (int i = 0; i < 1500; i++) {
-        seg_send(&p, (struct seg){.flags = TCP_RST, .seq = 2});
-        n += seg_drain(&p);
-    }
-    cr_assert_eq(n, 1000);
-    peer_stop(&p);
-}
-
 Test(reset, data_before_it_is_still_readable)
 {
     struct peer p;

@@ -179,3 +179,17 @@ Test(timewait, connecting_from_the_same_port_is_refused)
     cr_assert_eq(app_connect(&p.h, s, 1, PEER_PORT), -EADDRNOTAVAIL);
     peer_stop(&p);
 }
+
+/* RFC 1337 3: an old duplicate, or an attacker, must not cut it short. */
+Test(timewait, a_reset_is_ignored)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    enter(&p, &plain);
+    seg_send(&p, (struct seg){.flags = TCP_RST, .seq = 2});
+    seg_send(&p, (struct seg){.flags = TCP_RST | TCP_ACK, .seq = 2, .ack = 2});
+    seg_none(&p);
+    cr_assert_str_eq(peer_state(&p), "TIME_WAIT");
+    peer_stop(&p);
+}
