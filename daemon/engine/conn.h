@@ -33,30 +33,36 @@ struct tcp_options_set {
     uint32_t user_timeout_ms;
     uint16_t user_mss; /* TCP_MAXSEG, 0: none */
     uint8_t rcv_log2, snd_log2;
+    uint8_t syn_count;   /* TCP_SYNCNT: times a SYN or SYN-ACK is sent again; 0: the engine's default */
+    uint8_t defer;       /* TCP_DEFER_ACCEPT: SYN-ACKs until a connection without data is taken; 0: at once */
+    uint8_t fin_wait2_s; /* TCP_LINGER2: 0: the engine's default; TCP_FIN_WAIT2_NONE: not at all */
+    uint8_t pad;
 };
 
+#define TCP_FIN_WAIT2_NONE UINT8_MAX
+
 /* tcp_conn.flags */
-#define TF_TS         (1u << 0) /* timestamps agreed */
-#define TF_WSCALE     (1u << 1)
-#define TF_SACK       (1u << 2)
-#define TF_ACK_NOW    (1u << 3) /* an ACK must go out */
-#define TF_FIN_QUEUED (1u << 4) /* the application has finished sending: FIN after s.tx.tail */
-#define TF_FIN_SENT   (1u << 5)
-#define TF_FIN_ACKED  (1u << 6)
-#define TF_FIN_RCVD   (1u << 7)  /* the peer's FIN has been reached */
-#define TF_FIN_EARLY  (1u << 8)  /* a FIN lies beyond a hole, at rcv_fin_seq */
-#define TF_HASHED     (1u << 9)  /* in the connection table */
-#define TF_TX_LIST    (1u << 10) /* on the output list */
-#define TF_EMBRYO     (1u << 11) /* waits in an accept queue */
-#define TF_ORPHAN     (1u << 12) /* closed by the application, still speaking */
-#define TF_RX_SHUT    (1u << 13) /* shutdown(SHUT_RD): data after our FIN is answered with RST */
-#define TF_TS_VALID   (1u << 14) /* ts_recent holds a value */
-#define TF_REORDER    (1u << 15) /* reordering was seen: RACK waits */
-#define TF_DSACK      (1u << 16) /* dsack_start/end are to be reported */
-#define TF_CWND_FULL  (1u << 17) /* the window limited sending since the last ACK */
-#define TF_OVERRIDE   (1u << 20) /* a small segment may go out: it has waited long enough */
-#define TF_TLP        (1u << 18) /* a tail loss probe must go out */
-#define TF_ACK_PUSHED (1u << 19) /* the current segment carries data or FIN: an ACK is owed */
+#define TF_TS              (1u << 0) /* timestamps agreed */
+#define TF_WSCALE          (1u << 1)
+#define TF_SACK            (1u << 2)
+#define TF_ACK_NOW         (1u << 3) /* an ACK must go out */
+#define TF_FIN_QUEUED      (1u << 4) /* the application has finished sending: FIN after s.tx.tail */
+#define TF_FIN_SENT        (1u << 5)
+#define TF_FIN_ACKED       (1u << 6)
+#define TF_FIN_RCVD        (1u << 7)  /* the peer's FIN has been reached */
+#define TF_FIN_EARLY       (1u << 8)  /* a FIN lies beyond a hole, at rcv_fin_seq */
+#define TF_HASHED          (1u << 9)  /* in the connection table */
+#define TF_TX_LIST         (1u << 10) /* on the output list */
+#define TF_EMBRYO          (1u << 11) /* waits in an accept queue */
+#define TF_ORPHAN          (1u << 12) /* closed by the application, still speaking */
+#define TF_RX_SHUT         (1u << 13) /* shutdown(SHUT_RD): data after our FIN is answered with RST */
+#define TF_TS_VALID        (1u << 14) /* ts_recent holds a value */
+#define TF_REORDER         (1u << 15) /* reordering was seen: RACK waits */
+#define TF_DSACK           (1u << 16) /* dsack_start/end are to be reported */
+#define TF_CWND_FULL       (1u << 17) /* the window limited sending since the last ACK */
+#define TF_OVERRIDE        (1u << 20) /* a small segment may go out: it has waited long enough */
+#define TF_TLP             (1u << 18) /* a tail loss probe must go out */
+#define TF_ACK_PUSHED      (1u << 19) /* the current segment carries data or FIN: an ACK is owed */
 
 /** Congestion state, as Linux names it. */
 enum ca_state { CA_OPEN = 0, CA_RECOVERY, CA_LOSS };

@@ -24,6 +24,8 @@ void engine_config_default(struct engine_config *cfg)
         .listen_max = 1024,
         .udp_max = 4096,
         .req_max = 16384,
+        .orphan_max = 16384,
+        .orphan_bytes_max = UINT64_C(256) << 20,
         .tw_max = 131072,
         .session_max = 256,
         .neigh_max = 1024,

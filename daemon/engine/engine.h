@@ -60,17 +60,19 @@ enum engine_when { ENGINE_AUTO, ENGINE_ALWAYS, ENGINE_NEVER };
 /** Everything the engine is told at start. engine_config_default() fills in sane values. */
 struct engine_config {
     /* Limits: sizes of the pools; all memory is taken at start. */
-    uint32_t conn_max;    /* TCP connections with full state */
-    uint32_t listen_max;  /* TCP listeners */
-    uint32_t udp_max;     /* UDP sockets */
-    uint32_t req_max;     /* half-open connections (SYN_RCVD through a listener) */
-    uint32_t tw_max;      /* TIME_WAIT records; the oldest goes when they are all used */
-    uint32_t session_max; /* sessions at once */
-    uint32_t neigh_max;   /* neighbours */
-    uint32_t range_max;   /* out-of-order ranges, all connections together */
-    uint32_t txseg_max;   /* segments in flight, all connections together */
-    uint32_t frag_max;    /* datagrams under reassembly */
-    uint32_t pkt_max;     /* frames queued to send (power of two) */
+    uint32_t conn_max;         /* TCP connections with full state */
+    uint32_t listen_max;       /* TCP listeners */
+    uint32_t udp_max;          /* UDP sockets */
+    uint32_t req_max;          /* half-open connections (SYN_RCVD through a listener) */
+    uint32_t orphan_max;       /* closed connections that still send or wait for the peer's FIN */
+    uint32_t tw_max;           /* TIME_WAIT records; the oldest goes when they are all used */
+    uint32_t session_max;      /* sessions at once */
+    uint32_t neigh_max;        /* neighbours */
+    uint32_t range_max;        /* out-of-order ranges, all connections together */
+    uint32_t txseg_max;        /* segments in flight, all connections together */
+    uint32_t frag_max;         /* datagrams under reassembly */
+    uint32_t pkt_max;          /* frames queued to send (power of two) */
+    uint64_t orphan_bytes_max; /* bytes that closed connections may still have to send, all together */
 
     /* The interface. */
     uint8_t mac[6];
@@ -101,6 +103,7 @@ struct engine_config {
     uint8_t ttl;                 /* 64 */
     uint16_t port_min, port_max; /* ephemeral ports: 32768..60999 */
     uint32_t icmp_rate;          /* ICMP errors a second: 1000 */
+    uint8_t tw_reuse;            /* enum engine_when; ENGINE_AUTO: when no other port is free */
     uint8_t syncookies; /* enum engine_when; ENGINE_AUTO: when no request can be kept (RFC 4987 3.6) */
     uint32_t challenge_ack_rate; /* challenge ACKs a second: 1000 (RFC 5961 7) */
 

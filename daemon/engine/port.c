@@ -211,6 +211,7 @@ uint16_t port_choose_connect(struct engine *e, const struct sock *s, const struc
     uint64_t w[5];
     uint64_t h;
     uint32_t *counter;
+    uint16_t spare = 0;
 
     memcpy(&w[0], k.local.ip, 16);
     memcpy(&w[2], k.remote.ip, 16);
@@ -219,14 +220,18 @@ uint16_t port_choose_connect(struct engine *e, const struct sock *s, const struc
     counter = &e->ports.next[h % ARRAY_LEN(e->ports.next)];
     for (uint32_t i = 0; i < range && i < PORT_TRIES_MAX; i++) {
         uint16_t port = (uint16_t)(e->cfg.port_min + ((h >> 32) + (*counter)++) % range);
+        sock_id id;
 
         if (entry_of(e, s, port)->binds)
             continue;
         k.lport = port;
         if (port_unused(e, s, port))
             return port;
-        if (!flow_find(e, &k, flow_hash(&e->flows, &k)))
+        id = flow_find(e, &k, flow_hash(&e->flows, &k));
+        if (!id || (e->cfg.tw_reuse == ENGINE_ALWAYS && tcp_tw_reusable(e, id)))
             return port;
+        if (!spare && tcp_tw_reusable(e, id))
+            spare = port;
     }
-    return 0;
+    return spare;
 }

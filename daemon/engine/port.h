@@ -44,7 +44,10 @@ void port_set_reuse(struct engine *e, struct sock *s, bool on);
 bool port_listen_conflict(struct engine *e, const struct sock *s);
 /** `to` takes over the port of `from` (same port, another record). */
 void port_rebind(struct engine *e, struct sock *from, struct sock *to);
-/** A local port for a connection to dest->remote:rport (lport is ignored); 0: all are in use. */
+/**
+ * A local port for a connection to dest->remote:rport (lport is ignored); 0: all are in use. The four numbers
+ * may be those of a TIME_WAIT record that is tcp_tw_reusable().
+ */
 uint16_t port_choose_connect(struct engine *e, const struct sock *s, const struct flow_key *dest);
 
 #endif

@@ -20,6 +20,8 @@
 /* Linux's limits of the same options. */
 #define KEEPIDLE_MAX 32767u
 #define KEEPCNT_MAX  127u
+#define SYNCNT_MAX   127u
+#define LINGER2_MAX  120u
 #define MAXSEG_MIN   88u
 #define MAXSEG_MAX   32767u
 #define PRIORITY_MAX 6u   /* above it Linux asks for a privilege */
@@ -387,6 +389,71 @@ static int get_user_timeout(struct engine *e, struct sock *s, uint64_t *value)
     return 0;
 }
 
+static int set_syncnt(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    options_of(s)->syn_count = (uint8_t)value;
+    return 0;
+}
+
+static int get_syncnt(struct engine *e, struct sock *s, uint64_t *value)
+{
+    const struct tcp_options_set *o = options_of(s);
+
+    *value = o->syn_count ? o->syn_count : e->cfg.syn_retries;
+    return 0;
+}
+
+/* An int: below 0 the peer's FIN is not waited for, 0 is the default. */
+static int set_linger2(struct engine *e, struct sock *s, uint64_t value)
+{
+    int32_t seconds = (int32_t)(uint32_t)value;
+
+    (void)e;
+    options_of(s)->fin_wait2_s = seconds < 0           ? TCP_FIN_WAIT2_NONE
+                                 : value > LINGER2_MAX ? LINGER2_MAX
+                                                       : (uint8_t)value;
+    return 0;
+}
+
+static int get_linger2(struct engine *e, struct sock *s, uint64_t *value)
+{
+    uint8_t seconds = options_of(s)->fin_wait2_s;
+
+    *value = seconds == TCP_FIN_WAIT2_NONE ? MINUS_ONE : seconds ? seconds : e->cfg.fin_wait2_us / 1000000;
+    return 0;
+}
+
+/* Time until SYN-ACK number `n` would be answered by another, in microseconds. */
+static uint64_t synacks_us(const struct engine *e, uint8_t n)
+{
+    uint64_t timeout_us = e->cfg.rto_initial_us, sum_us = 0;
+
+    while (n--) {
+        sum_us += timeout_us;
+        timeout_us = timeout_us * 2 > e->cfg.rto_max_us ? e->cfg.rto_max_us : timeout_us * 2;
+    }
+    return sum_us;
+}
+
+/* Said in seconds and kept as the number of SYN-ACKs that fit into them, as in Linux. */
+static int set_defer(struct engine *e, struct sock *s, uint64_t value)
+{
+    uint64_t us = value > INT32_MAX ? 0 : value * 1000000;
+    uint8_t n = 0;
+
+    while (synacks_us(e, n) < us && n < UINT8_MAX)
+        n++;
+    options_of(s)->defer = n;
+    return 0;
+}
+
+static int get_defer(struct engine *e, struct sock *s, uint64_t *value)
+{
+    *value = synacks_us(e, options_of(s)->defer) / 1000000;
+    return 0;
+}
+
 /* ---- The table ------------------------------------------------------------------------------------- */
 
 #define ANY 0, UINT64_MAX
@@ -420,6 +487,9 @@ static const struct opt table[] = {
     {L_TCP, 4, ON_TCP, 0, 1, KEEPIDLE_MAX, "TCP_KEEPIDLE", set_keepidle, get_keepidle},
     {L_TCP, 5, ON_TCP, 0, 1, KEEPIDLE_MAX, "TCP_KEEPINTVL", set_keepintvl, get_keepintvl},
     {L_TCP, 6, ON_TCP, 0, 1, KEEPCNT_MAX, "TCP_KEEPCNT", set_keepcnt, get_keepcnt},
+    {L_TCP, 7, ON_TCP, 0, 1, SYNCNT_MAX, "TCP_SYNCNT", set_syncnt, get_syncnt},
+    {L_TCP, 8, ON_TCP, 0, ANY, "TCP_LINGER2", set_linger2, get_linger2},
+    {L_TCP, 9, ON_TCP, 0, ANY, "TCP_DEFER_ACCEPT", set_defer, get_defer},
     {L_TCP, 12, ON_TCP, SO_F_QUICKACK, ANY, "TCP_QUICKACK", set_quickack, NULL},
     {L_TCP, 18, ON_TCP, 0, 0, INT32_MAX, "TCP_USER_TIMEOUT", set_user_timeout, get_user_timeout},
 };

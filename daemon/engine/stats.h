@@ -89,9 +89,11 @@ enum stat {
     ST_TCP_ZERO_WINDOW_PROBES,
     ST_TCP_KEEPALIVES,
     ST_TCP_ABORT_ON_TIMEOUT,
-    ST_TCP_ABORT_ON_DATA,  /* closed with unread data */
-    ST_TCP_ABORT_ON_CLOSE, /* closed with linger 0, or data after close */
-    ST_TCP_ABORT_ON_MEMORY,
+    ST_TCP_ABORT_ON_DATA,   /* closed with unread data */
+    ST_TCP_ABORT_ON_CLOSE,  /* closed with linger 0, or data after close */
+    ST_TCP_ABORT_ON_LINGER, /* closed with TCP_LINGER2 below 0 */
+    ST_TCP_ABORT_ON_MEMORY, /* closed when there were too many orphans */
+    ST_TCP_DEFER_ACCEPT_DROP,
     ST_TCP_TW_CREATED,
     ST_TCP_TW_RECYCLED, /* reused for a new connection (RFC 6191) */
     ST_TCP_TW_OVERFLOW, /* pushed out early */

@@ -14,6 +14,7 @@
  *   tcp_tw.c     TIME_WAIT                                tcp_user.c   calls of the application
  *   tcp_conn.c   the life of a record, states             cc_*.c       congestion control
  *   tcp_cookie.c SYN cookies                              tcp_challenge.c  answers to what may be forged
+ *   tcp_orphan.c connections without an application
  */
 #ifndef ENGINE_TCP_H
 #define ENGINE_TCP_H
@@ -62,6 +63,7 @@ struct tcp_req {
 #define REQ_WSCALE (1u << 1)
 #define REQ_SACK   (1u << 2)
 #define REQ_ECN    (1u << 3)
+#define REQ_ACKED  (1u << 4) /* the handshake is complete, but data is waited for (TCP_DEFER_ACCEPT) */
 
 struct tcp_tw {
     struct flow_key key;
@@ -144,6 +146,8 @@ struct tcp_table {
     struct sip_key isn_key, ts_key, cookie_key, limit_key;
     uint64_t challenge_second; /* RFC 5961 7: the second that is being counted */
     uint32_t challenge_left;   /* answers that it still allows */
+    uint32_t orphans;          /* connections with TF_ORPHAN, and what they have to send yet */
+    uint64_t orphan_bytes;
 };
 
 /* Timer nodes of the wheel: connections, then requests, then TIME_WAIT records. */
@@ -338,6 +342,21 @@ void tcp_tw_timer(struct engine *e, uint32_t index);
 /** @return true when the segment was dealt with; false: it is a SYN that may open a new connection, and
  * `*iss` is the sequence number to start with. The record is gone then. */
 bool tcp_tw_input(struct engine *e, uint32_t index, const struct tcp_seg *s, uint32_t *iss);
+
+/** May an outgoing connection take over this TIME_WAIT record (RFC 6191 4)? */
+bool tcp_tw_reusable(const struct engine *e, sock_id id);
+/** Take it over: frees it and returns the sequence number to start with. */
+uint32_t tcp_tw_reuse(struct engine *e, sock_id id);
+
+/* tcp_orphan.c */
+/** The application is gone. False: too many, so it was reset. */
+bool tcp_orphan_enter(struct engine *e, struct tcp_conn *c);
+/** Bytes of an orphan were acknowledged. */
+void tcp_orphan_acked(struct engine *e, uint32_t bytes);
+/** An orphan ends. */
+void tcp_orphan_over(struct engine *e, const struct tcp_conn *c);
+/** An orphan's FIN was acknowledged and the peer's is awaited. False: it isn't, the record is gone. */
+bool tcp_orphan_fin_wait2(struct engine *e, struct tcp_conn *c);
 
 /* tcp_user.c */
 int tcp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret);

@@ -43,6 +43,8 @@ static void advance_una(struct engine *e, struct tcp_conn *c, const struct tcp_s
     }
     c->snd_una = s->ack;
     c->s.tx.head += bytes;
+    if (c->flags & TF_ORPHAN)
+        tcp_orphan_acked(e, bytes);
     c->probes = 0;
     c->first_unacked_us = e->now_us;
     if (c->flags & TF_ORPHAN &&

@@ -272,6 +272,8 @@ void tcp_conn_end(struct engine *e, struct tcp_conn *c, int error)
     tcp_reass_free(e, c);
     if (c->s.bind_flags & BIND_COUNT)
         sock_port_release(e, &c->s); /* A port that was bound by hand stays bound until close. */
+    if (c->flags & TF_ORPHAN)
+        tcp_orphan_over(e, c);
     if (error == ECONNRESET && c->state >= TCPS_ESTABLISHED)
         stat_inc(&e->stats, ST_TCP_ESTAB_RESETS);
     if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RCVD)

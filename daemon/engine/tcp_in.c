@@ -157,12 +157,7 @@ static bool fin_acked(struct engine *e, struct tcp_conn *c)
     switch ((enum tcp_state)c->state) {
     case TCPS_FIN_WAIT_1:
         tcp_state_set(c, TCPS_FIN_WAIT_2);
-        if (c->flags & TF_ORPHAN) {
-            tcp_orphan_leave(e, c);
-            c->keep_at_us = e->now_us + e->cfg.fin_wait2_us;
-            tcp_timer_arm(e, c);
-        }
-        return true;
+        return !(c->flags & TF_ORPHAN) || tcp_orphan_fin_wait2(e, c);
     case TCPS_CLOSING:
         tcp_tw_enter(e, c);
         return false;

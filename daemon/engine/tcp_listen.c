@@ -425,6 +425,11 @@ void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const
         tcp_reply_rst(e, rp, s);
         return;
     }
+    if (r->retries < l->inherit.defer && !s->len && !(s->flags & TCP_FIN)) {
+        r->flags |= REQ_ACKED;
+        stat_inc(&e->stats, ST_TCP_DEFER_ACCEPT_DROP);
+        return;
+    }
     if (l->queue_len >= l->backlog) {
         if (accept_overflow(e, l, s, rp))
             req_drop(e, r); /* Else the peer believes it is open; its next segment tries again. */
@@ -435,9 +440,27 @@ void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const
         tcp_conn_input(e, c, s, rp);
 }
 
+static bool req_expired(const struct engine *e, const struct tcp_req *r)
+{
+    const struct tcp_options_set *o = &e->tcp.listeners[r->listener].inherit;
+
+    if (r->flags & REQ_ACKED && r->retries < o->defer)
+        return false;
+    return r->retries >= (o->syn_count ? o->syn_count : e->cfg.synack_retries);
+}
+
+/* RFC 6298 5.5 */
+static uint64_t synack_timeout(const struct engine *e, const struct tcp_req *r)
+{
+    uint64_t us = (uint64_t)e->cfg.rto_initial_us << (r->retries < 12 ? r->retries : 12);
+
+    return us > e->cfg.rto_max_us ? e->cfg.rto_max_us : us;
+}
+
 void tcp_req_timer(struct engine *e, uint32_t i)
 {
     struct tcp_req *r = &e->tcp.reqs[i];
+    bool resend;
 
     if (!r->used)
         return;
@@ -445,14 +468,18 @@ void tcp_req_timer(struct engine *e, uint32_t i)
         wheel_arm(&e->wheel, node_of_req(&e->cfg, i), r->resend_us);
         return;
     }
-    if (r->retries >= e->cfg.synack_retries) {
+    if (req_expired(e, r)) {
         stat_inc(&e->stats, ST_TCP_ATTEMPT_FAILS);
         req_drop(e, r);
         return;
     }
+    /* While data is waited for, silence; at the end another SYN-ACK, whose answer makes the connection. */
+    resend = !(r->flags & REQ_ACKED) || r->retries + 1u >= e->tcp.listeners[r->listener].inherit.defer;
     r->retries++;
-    stat_inc(&e->stats, ST_TCP_TIMEOUTS);
-    send_synack_now(e, r);
-    r->resend_us = e->now_us + ((uint64_t)e->cfg.rto_initial_us << r->retries);
+    if (resend) {
+        stat_inc(&e->stats, ST_TCP_TIMEOUTS);
+        send_synack_now(e, r);
+    }
+    r->resend_us = e->now_us + synack_timeout(e, r);
     wheel_arm(&e->wheel, node_of_req(&e->cfg, i), r->resend_us);
 }

@@ -178,9 +178,9 @@ static bool gave_up(const struct engine *e, const struct tcp_conn *c)
     unsigned retries = c->flags & TF_ORPHAN ? e->cfg.orphan_retries : e->cfg.data_retries;
 
     if (c->state == TCPS_SYN_SENT)
-        retries = e->cfg.syn_retries;
+        retries = c->o.syn_count ? c->o.syn_count : e->cfg.syn_retries;
     else if (c->state == TCPS_SYN_RCVD)
-        retries = e->cfg.synack_retries;
+        retries = c->o.syn_count ? c->o.syn_count : e->cfg.synack_retries;
     return user_timed_out(e, c) || c->probes >= retries;
 }
 

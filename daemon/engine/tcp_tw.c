@@ -122,6 +122,33 @@ void tcp_tw_timer(struct engine *e, uint32_t i)
         wheel_arm(&e->wheel, node_of_tw(&e->cfg, i), w->expires_us);
 }
 
+/* The peer tells new segments from old ones by their timestamps, once our clock has moved on. */
+#define TW_REUSE_US 1000000u
+
+bool tcp_tw_reusable(const struct engine *e, sock_id id)
+{
+    const struct tcp_tw *w = &e->tcp.tws[SOCK_INDEX(id)];
+
+    return SOCK_KIND(id) == SK_TW && e->cfg.tw_reuse != ENGINE_NEVER && w->has_ts &&
+           e->now_us - w->ts_recent_us > TW_REUSE_US;
+}
+
+static uint32_t following_iss(const struct tcp_tw *w)
+{
+    uint32_t iss = w->snd_nxt + TW_ISS_STEP;
+
+    return iss ? iss : 1;
+}
+
+uint32_t tcp_tw_reuse(struct engine *e, sock_id id)
+{
+    uint32_t iss = following_iss(&e->tcp.tws[SOCK_INDEX(id)]);
+
+    stat_inc(&e->stats, ST_TCP_TW_RECYCLED);
+    tcp_tw_free(e, SOCK_INDEX(id));
+    return iss;
+}
+
 /* RFC 9293 3.10.7.4 for TIME-WAIT, with RFC 6191 for the SYN of a new incarnation and RFC 1337 for RST. */
 bool tcp_tw_input(struct engine *e, uint32_t i, const struct tcp_seg *s, uint32_t *iss)
 {
@@ -131,11 +158,7 @@ bool tcp_tw_input(struct engine *e, uint32_t i, const struct tcp_seg *s, uint32_
         seq_gt(s->seq, w->rcv_nxt) || (w->has_ts && s->has_ts && (int32_t)(s->tsval - w->ts_recent) > 0);
 
     if ((s->flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_SYN && paws_ok && newer) {
-        *iss = w->snd_nxt + TW_ISS_STEP;
-        if (!*iss)
-            *iss = 1;
-        stat_inc(&e->stats, ST_TCP_TW_RECYCLED);
-        tcp_tw_free(e, i);
+        *iss = tcp_tw_reuse(e, SOCK_ID(SK_TW, i));
         return false;
     }
     if (s->flags & TCP_RST)

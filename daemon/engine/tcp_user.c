@@ -28,6 +28,7 @@ static int connect_name(struct engine *e, struct tcp_conn *c, const struct ip_ep
 {
     struct flow_key k = {.remote = remote->addr, .rport = remote->port};
     struct ip_addr src;
+    sock_id id;
 
     if (!net_source(e, &remote->addr, &src))
         return -ENETUNREACH;
@@ -35,19 +36,20 @@ static int connect_name(struct engine *e, struct tcp_conn *c, const struct ip_ep
     k.local.family = c->s.family;
     if (c->s.lport) {
         k.lport = c->s.lport;
-        if (flow_find(e, &k, flow_hash(&e->flows, &k)))
-            return -EADDRNOTAVAIL;
     } else {
         k.lport = port_choose_connect(e, &c->s, &k);
         if (!k.lport)
             return -EADDRNOTAVAIL;
     }
+    id = flow_find(e, &k, flow_hash(&e->flows, &k));
+    if (id && !tcp_tw_reusable(e, id))
+        return -EADDRNOTAVAIL;
+    c->iss = id ? tcp_tw_reuse(e, id) : tcp_isn(e, &k, e->now_us);
     c->s.local = k.local;
     c->s.lport = k.lport;
     c->s.remote = remote->addr;
     c->s.rport = remote->port;
     port_count(e, &c->s);
-    c->iss = tcp_isn(e, &k, e->now_us);
     c->tsoff = tcp_ts_offset(e, &k);
     return 0;
 }
@@ -145,13 +147,18 @@ void tcp_user_close(struct engine *e, struct tcp_conn *c)
         tcp_conn_abort(e, c, 0);
         return;
     }
-    c->flags |= TF_ORPHAN;
+    if (!tcp_orphan_enter(e, c))
+        return;
     tcp_reass_free(e, c);
     sock_region_put(e, &c->s, &c->s.rx);
     queue_fin(e, c);
+    if (c->state == TCPS_FIN_WAIT_2) {
+        (void)tcp_orphan_fin_wait2(e, c);
+        return;
+    }
     if (c->flags & TF_FIN_ACKED)
         tcp_orphan_leave(e, c);
-    c->keep_at_us = e->now_us + (c->state == TCPS_FIN_WAIT_2 ? e->cfg.fin_wait2_us : e->cfg.orphan_us);
+    c->keep_at_us = e->now_us + e->cfg.orphan_us;
     tcp_timer_arm(e, c);
 }
 

@@ -257,3 +257,91 @@ Test(listen, an_unacceptable_first_segment_leaves_no_half_made_connection)
     cr_assert_str_eq(peer_state(&p), "");
     peer_stop(&p);
 }
+
+static void defer(struct peer *p, uint64_t seconds)
+{
+    listen_as(p, 8, SG_OVERFLOW_DROP);
+    cr_assert_eq(engine_setopt(p->h.e, p->h.sid, p->listener, 6, 9, seconds, p->h.now_us), 0);
+    seg_send(p, (struct seg){.flags = TCP_SYN});
+    seg_expect(p, .flags = TCP_SYN | TCP_ACK);
+    seg_send(p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1});
+}
+
+/* TCP_DEFER_ACCEPT: the application is not woken for a connection that says nothing yet. */
+Test(listen, defer_accept_waits_for_data)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    defer(&p, 3);
+    cr_assert_eq(app_accept(&p.h, p.listener), -EAGAIN);
+    cr_assert_eq(host_counter(&p.h, "TcpDeferAcceptDrop"), 1);
+    peer_wait(&p, 900000);
+    seg_none(&p);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 10});
+    cr_assert_gt(app_accept(&p.h, p.listener), 0);
+    peer_stop(&p);
+}
+
+/* No SYN-ACK while it waits; when the time is over there is one, and its answer opens. */
+Test(listen, defer_accept_ends_with_another_syn_ack)
+{
+    struct peer p;
+    uint64_t us;
+
+    peer_start(&p, NULL);
+    defer(&p, 3); /* two SYN-ACKs: 1 s, 2 s */
+    us = peer_wait_tx(&p, 20000000);
+    seg_expect(&p, .flags = TCP_SYN | TCP_ACK);
+    cr_assert(us > 2900000 && us < 3200000, "%lu us", (unsigned long)us);
+    cr_assert_eq(app_accept(&p.h, p.listener), -EAGAIN);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1});
+    cr_assert_gt(app_accept(&p.h, p.listener), 0);
+    peer_stop(&p);
+}
+
+Test(listen, a_fin_needs_no_data_to_be_accepted)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    defer(&p, 3);
+    seg_send(&p, (struct seg){.flags = TCP_ACK | TCP_FIN, .seq = 1, .ack = 1});
+    cr_assert_gt(app_accept(&p.h, p.listener), 0);
+    peer_stop(&p);
+}
+
+Test(listen, defer_accept_is_read_back_in_seconds)
+{
+    struct peer p;
+    uint64_t v;
+
+    peer_start(&p, NULL);
+    listen_as(&p, 8, SG_OVERFLOW_DROP);
+    cr_assert(engine_getopt(p.h.e, p.h.sid, p.listener, 6, 9, &v) == 0 && v == 0);
+    engine_setopt(p.h.e, p.h.sid, p.listener, 6, 9, 1, p.h.now_us);
+    cr_assert(engine_getopt(p.h.e, p.h.sid, p.listener, 6, 9, &v) == 0 && v == 1);
+    engine_setopt(p.h.e, p.h.sid, p.listener, 6, 9, 5, p.h.now_us); /* 1 + 2 + 4 */
+    cr_assert(engine_getopt(p.h.e, p.h.sid, p.listener, 6, 9, &v) == 0 && v == 7);
+    peer_stop(&p);
+}
+
+/* RFC 1122 4.2.3.5: SYN-ACKs are given up, sooner where the socket says so. */
+Test(listen, syn_count_limits_the_syn_acks)
+{
+    struct peer p;
+    unsigned n = 0;
+
+    peer_start(&p, NULL);
+    listen_as(&p, 8, SG_OVERFLOW_DROP);
+    cr_assert_eq(engine_setopt(p.h.e, p.h.sid, p.listener, 6, 7, 2, p.h.now_us), 0);
+    seg_send(&p, (struct seg){.flags = TCP_SYN});
+    seg_expect(&p, .flags = TCP_SYN | TCP_ACK);
+    while (peer_wait_tx(&p, 100000000) < 100000000) {
+        seg_expect(&p, .flags = TCP_SYN | TCP_ACK);
+        n++;
+    }
+    cr_assert_eq(n, 2);
+    cr_assert_str_eq(peer_state(&p), "");
+    peer_stop(&p);
+}

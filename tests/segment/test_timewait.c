@@ -193,3 +193,98 @@ Test(timewait, a_reset_is_ignored)
     cr_assert_str_eq(peer_state(&p), "TIME_WAIT");
     peer_stop(&p);
 }
+
+static void one_port(struct engine_config *cfg)
+{
+    cfg->port_min = cfg->port_max = 50000;
+}
+
+static void two_ports(struct engine_config *cfg)
+{
+    cfg->port_min = 50000;
+    cfg->port_max = 50001;
+}
+
+static void one_port_never(struct engine_config *cfg)
+{
+    one_port(cfg);
+    cfg->tw_reuse = ENGINE_NEVER;
+}
+
+/* We connected, closed first, and are in TIME_WAIT. */
+static void connect_and_close(struct peer *p, bool ts)
+{
+    peer_connecting(p);
+    p->ts = ts;
+    seg_send(p, (struct seg){.flags = TCP_SYN | TCP_ACK, .seq = 0, .ack = 1, .mss = 1460});
+    seg_expect(p, .flags = TCP_ACK, .seq = 1, .ack = 1);
+    app_close(&p->h, p->slot);
+    seg_drain(p);
+    seg_send(p, (struct seg){.flags = TCP_FIN | TCP_ACK, .seq = 1, .ack = 2});
+    seg_drain(p);
+    cr_assert_str_eq(peer_state(p), "TIME_WAIT");
+}
+
+static int connect_again(struct peer *p)
+{
+    return app_connect(&p->h, app_socket(&p->h, SG_SOCK_STREAM), 1, PEER_PORT);
+}
+
+/* RFC 6191 4, as Linux's tcp_tw_reuse: when ports are short, and the timestamp clock has moved on. */
+Test(timewait, an_outgoing_connection_takes_it_over_after_a_second)
+{
+    struct peer p;
+    uint32_t old_nxt;
+
+    peer_start(&p, one_port);
+    connect_and_close(&p, true);
+    old_nxt = p.host_isn + 2;
+    p.h.now_us += 900000;
+    cr_assert_eq(connect_again(&p), -EADDRNOTAVAIL, "too early");
+    p.h.now_us += 200000;
+    cr_assert_eq(connect_again(&p), 0);
+    seg_expect(&p, .flags = TCP_SYN);
+    cr_assert_gt((int32_t)(p.host_isn - old_nxt), 65535, "above what the old one sent");
+    cr_assert_eq(host_count(&p.h, "TIME_WAIT"), 0);
+    cr_assert_eq(host_counter(&p.h, "TcpTWRecycled"), 1);
+    peer_stop(&p);
+}
+
+Test(timewait, without_timestamps_an_outgoing_connection_waits)
+{
+    struct peer p;
+
+    peer_start(&p, one_port);
+    connect_and_close(&p, false);
+    p.h.now_us += 30000000;
+    cr_assert_eq(connect_again(&p), -EADDRNOTAVAIL);
+    cr_assert_str_eq(peer_state(&p), "TIME_WAIT");
+    peer_stop(&p);
+}
+
+Test(timewait, taking_over_can_be_forbidden)
+{
+    struct peer p;
+
+    peer_start(&p, one_port_never);
+    connect_and_close(&p, true);
+    p.h.now_us += 30000000;
+    cr_assert_eq(connect_again(&p), -EADDRNOTAVAIL);
+    peer_stop(&p);
+}
+
+/* The other ports come first: what is quiet stays quiet while there is choice. */
+Test(timewait, a_free_port_is_preferred)
+{
+    struct peer p;
+
+    peer_start(&p, two_ports);
+    connect_and_close(&p, true);
+    p.h.now_us += 2000000;
+    cr_assert_eq(connect_again(&p), 0);
+    cr_assert_eq(host_count(&p.h, "TIME_WAIT"), 1);
+    cr_assert_eq(connect_again(&p), 0, "the last one is taken over");
+    cr_assert_eq(host_count(&p.h, "TIME_WAIT"), 0);
+    cr_assert_eq(connect_again(&p), -EADDRNOTAVAIL);
+    peer_stop(&p);
+}
