@@ -139,7 +139,7 @@ const struct config_key config_keys[] = {
      "time between keep-alive probes"},
     {"tcp", "keepalive_probes", CONFIG_NUMBER, ENGINE(keepalive_probes), 1, 127, "9", NULL, NULL,
      "unanswered probes that end a connection"},
-    {"tcp", "syn_retries", CONFIG_NUMBER, ENGINE(syn_retries), 1, 127, "6", NULL, NULL,
+    {"tcp", "syn_retries", CONFIG_NUMBER, ENGINE(syn_retries), 1, 127, "7", NULL, NULL,
      "times a SYN is sent again"},
     {"tcp", "synack_retries", CONFIG_NUMBER, ENGINE(synack_retries), 1, 127, "5", NULL, NULL,
      "times a SYN-ACK is sent again"},

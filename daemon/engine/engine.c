@@ -45,7 +45,7 @@ void engine_config_default(struct engine_config *cfg)
         .keepalive_idle_s = 7200,
         .keepalive_intvl_s = 75,
         .keepalive_probes = 9,
-        .syn_retries = 6,
+        .syn_retries = 7,
         .synack_retries = 5,
         .data_retries = 15,
         .orphan_retries = 8,

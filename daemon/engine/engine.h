@@ -94,7 +94,7 @@ struct engine_config {
     uint32_t keepalive_idle_s;   /* 7200 */
     uint32_t keepalive_intvl_s;  /* 75 */
     uint8_t keepalive_probes;    /* 9 */
-    uint8_t syn_retries;         /* 6 */
+    uint8_t syn_retries;         /* 7: more than three minutes (RFC 9293 3.8.3, MUST-23) */
     uint8_t synack_retries;      /* 5 */
     uint8_t data_retries;        /* 15 */
     uint8_t orphan_retries;      /* 8 */

@@ -156,6 +156,7 @@ void packetdrill_interface_init(const char *flags, struct pd_interface *ret)
     host_config(&pd.cfg, 1);
     pd.driver = pthread_self();
     pd.cfg.prefix4 = 16;
+    pd.cfg.syn_retries = 6; /* what scripts expect that set nothing */
     pd.cfg.offloads = OFFLOADS;
     pd.local.s_addr = inet_addr("192.168.0.1");
     pd.gateway.s_addr = inet_addr("192.168.0.2");

@@ -150,7 +150,7 @@ Test(open, syn_backs_off_and_times_out)
 
     peer_start(&p, NULL);
     peer_connecting(&p);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         uint64_t us = peer_wait_tx(&p, 200000000);
 
         cr_assert(us >= (1000000u << i) && us < (1000000u << i) + 10000, "retry %d after %lu us", i, us);
