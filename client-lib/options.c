@@ -19,6 +19,9 @@
 /* Time-outs beyond ten years are "for ever" to people, and would overflow nanoseconds. */
 #define TIMEOUT_MS_MAX   INT64_C(315576000000)
 
+/* Most bytes of a name that are given, its final zero included: Linux's TCP_CA_NAME_MAX. */
+#define NAME_BYTES       16u
+
 #define ANY_LEVEL        (-1)
 
 /* The option numbers of the device spaces. Linux's own, and SC_SOL_*, need no table. */
@@ -194,6 +197,28 @@ static int callback_set(sc_sock *s, const void *val, size_t len)
     return sc_on_event(s, h.cb, h.arg);
 }
 
+/* A name of at most eight bytes in a number, the first lowest; what the daemon can't know is unknown. */
+static int name_read(const char *val, size_t len, uint64_t *ret)
+{
+    *ret = 0;
+    for (size_t i = 0; i < len && val[i]; i++) {
+        if (i == sizeof(*ret))
+            return -ENOENT;
+        *ret |= (uint64_t)(uint8_t)val[i] << 8 * i;
+    }
+    return *ret ? 0 : -EINVAL;
+}
+
+/* As much of it as there is room for, zeros behind it. */
+static int name_write(uint64_t value, char *val, size_t *len)
+{
+    if (*len > NAME_BYTES)
+        *len = NAME_BYTES;
+    for (size_t i = 0; i < *len; i++)
+        val[i] = i < sizeof(value) ? (char)(value >> 8 * i) : '\0';
+    return 0;
+}
+
 /* The value of an option as the command carries it. */
 static int value_read(int level, int name, const void *val, size_t len, uint64_t *ret)
 {
@@ -209,6 +234,8 @@ static int value_read(int level, int name, const void *val, size_t len, uint64_t
         *ret = (uint64_t)(uint32_t)linger.linger << 32 | (linger.onoff != 0);
         return 0;
     }
+    if (level == LINUX_SOL_TCP && name == SC_TCP_CONGESTION)
+        return name_read(val, len, ret);
     if (int_read(val, len, &n) || n < INT32_MIN || n > INT32_MAX)
         return -EINVAL;
     *ret = (uint64_t)n; /* -1 as the daemon takes it: "the default again" where there is such a thing */
@@ -310,6 +337,8 @@ static int daemon_get(sc_sock *s, int level, int name, void *val, size_t *len)
     sc__op_end(&op, 0);
     if (rc < 0)
         return rc;
+    if (level == LINUX_SOL_TCP && name == SC_TCP_CONGESTION)
+        return name_write(value, val, len);
     if (level != LINUX_SOL_SOCKET || name != SC_SO_LINGER)
         return int_write(value > INT32_MAX ? INT32_MAX : (int64_t)value, val, len);
     if (*len < sizeof(linger))

@@ -124,6 +124,10 @@ const struct config_key config_keys[] = {
     {"tcp", "rto_initial_us", CONFIG_NUMBER, ENGINE(rto_initial_us), 1000, TIMER_US_MAX, "1000000",
      NULL, NULL,
      "retransmission time-out before the round trip has been measured"},
+    {"tcp", "congestion", CONFIG_WORD, ENGINE(congestion), 0, 0, "cubic", NULL, NULL,
+     "congestion control of sockets that don't choose their own", ENGINE_CONGESTION_WORDS},
+    {"tcp", "idle_restart", CONFIG_WORD, ENGINE(idle_restart), 0, 0, "on", NULL, NULL,
+     "whether the congestion window shrinks while a connection sends nothing", "off on"},
     {"tcp", "delack_us", CONFIG_NUMBER, ENGINE(delack_us), 0, 500000, "40000", NULL, NULL,
      "how long an acknowledgement may wait for data to ride on"},
     {"tcp", "time_wait_us", CONFIG_NUMBER, ENGINE(time_wait_us), 0, TIMER_US_MAX, "60000000", NULL, NULL,
@@ -271,6 +275,9 @@ void config_allowed(const struct config_key *key, char *buf, size_t bytes)
     case CONFIG_ADDRESS:
         (void)snprintf(buf, bytes, "an IPv4 address such as 192.0.2.1, or nothing");
         break;
+    case CONFIG_WORD:
+        (void)snprintf(buf, bytes, "one of: %s", key->words);
+        break;
     case CONFIG_MAC:
         (void)snprintf(buf, bytes, "a unicast hardware address such as 02:00:00:00:00:01, or nothing");
         break;
@@ -314,6 +321,20 @@ static bool parse_number(const struct config_key *key, const char *value, uint64
         return false;
     *ret = key->type == CONFIG_LOG2 ? (uint64_t)__builtin_ctzll(v) : v;
     return true;
+}
+
+static bool parse_word(const char *words, const char *value, uint64_t *ret)
+{
+    size_t bytes = strlen(value);
+
+    for (*ret = 0; *words; (*ret)++) {
+        size_t len = strcspn(words, " ");
+
+        if (len == bytes && !memcmp(words, value, len))
+            return true;
+        words += len + (words[len] == ' ');
+    }
+    return false;
 }
 
 static bool set_network(struct config *cfg, const char *value)
@@ -413,6 +434,11 @@ static bool set_value(struct config *cfg, const struct config_key *key, const ch
         if (*value && inet_pton(AF_INET, value, &a) != 1)
             return false;
         memcpy(field, &a, 4);
+        return true;
+    case CONFIG_WORD:
+        if (!parse_word(key->words, value, &v))
+            return false;
+        store_number(cfg, key, v);
         return true;
     case CONFIG_MAC:
         return set_mac(cfg, value);

@@ -72,6 +72,7 @@ enum config_type {
     CONFIG_WHEN,    /* auto, always or never: enum engine_when */
     CONFIG_NETWORK, /* A.B.C.D/LEN */
     CONFIG_ADDRESS, /* A.B.C.D, or empty for none */
+    CONFIG_WORD,    /* one of `words`; its index is stored */
     CONFIG_MAC,     /* aa:bb:cc:dd:ee:ff, or empty for none */
 };
 
@@ -85,6 +86,7 @@ struct config_key {
     const char *option;    /* the command line's short form ("device"), or NULL */
     const char *argument;  /* what the option's argument is called in the help */
     const char *help;      /* one line */
+    const char *words;     /* CONFIG_WORD: what is allowed, with single spaces between */
 };
 
 extern const struct config_key config_keys[];

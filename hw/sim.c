@@ -16,6 +16,8 @@
 #define CSUM_COLUMNS  16u
 #define ETHERTYPE_IP4 0x0800u
 #define ETHERTYPE_IP6 0x86ddu
+#define IP4_HDR_BYTES 20u
+#define ECN_MASK      3u /* of the second byte of an IP header: both set is "congestion experienced" */
 #define SHIFT_BYTES   2u /* before each frame, so that its IP header starts at a multiple of 16 */
 #define LARGE_BYTES   (65536u + 64u)
 #define NO_SLOT       UINT32_MAX
@@ -31,7 +33,7 @@ struct arrival {
 
 /** The random values of one frame. Always all drawn, see sim.h. */
 struct fate {
-    uint64_t loss, reorder, duplicate;
+    uint64_t loss, reorder, duplicate, mark;
     struct {
         uint64_t jitter, corrupt, bits;
     } copy[2];
@@ -66,6 +68,8 @@ struct sim_link {
     struct wire wire[2]; /* wire[i]: from end i */
     sim_filter_fn *filter;
     void *filter_ctx;
+    sim_delay_fn *delay;
+    void *delay_ctx;
     struct pktbuf *slots; /* small_count small ones, then large_count large ones */
     uint8_t *mem;
     uint8_t *scratch;        /* a GSO frame made linear */
@@ -111,6 +115,7 @@ static void fate_draw(uint64_t *state, struct fate *ret)
         ret->copy[i].corrupt = random_next(state);
         ret->copy[i].bits = random_next(state);
     }
+    ret->mark = random_next(state);
 }
 
 /* ---- Buffers --------------------------------------------------------------------------------- */
@@ -201,6 +206,7 @@ static bool bottleneck_pass(struct wire *wire, uint64_t now_us, uint32_t bytes, 
         return true;
     uint64_t now_ns = now_us * NS_PER_US;
     uint64_t frame_ns = bytes * (BITS * NS_PER_S) / wire->set.rate_bps;
+    uint64_t wait_us = wire->busy_until_ns > now_ns ? (wire->busy_until_ns - now_ns) / NS_PER_US : 0;
     if (wire->busy_until_ns > now_ns && wire->set.queue_bytes) {
         /* The backlog in time rather than in bytes: exact, and the products stay within 64 bits. */
         uint64_t queue_ns = wire->set.queue_bytes * (BITS * NS_PER_S) / wire->set.rate_bps;
@@ -210,11 +216,41 @@ static bool bottleneck_pass(struct wire *wire, uint64_t now_us, uint32_t bytes, 
     if (wire->busy_until_ns < now_ns)
         wire->busy_until_ns = now_ns;
     wire->busy_until_ns += frame_ns;
+    wire->stats.queue_us += wait_us;
+    if (wait_us > wire->stats.queue_max_us)
+        wire->stats.queue_max_us = wait_us;
     *ret_at_us = (wire->busy_until_ns + NS_PER_US - 1) / NS_PER_US;
     return true;
 }
 
 static_assert(SIM_QUEUE_BYTES_MAX <= UINT64_MAX / (BITS * NS_PER_S), "bottleneck_pass() does not overflow");
+
+/** The bottleneck's backlog is past the point where it marks. Call before bottleneck_pass(). */
+static bool mark_due(const struct wire *wire, uint64_t now_us)
+{
+    uint64_t now_ns = now_us * NS_PER_US;
+
+    if (!wire->set.mark_bytes || !wire->set.rate_bps || wire->busy_until_ns <= now_ns)
+        return false;
+    return wire->busy_until_ns - now_ns > wire->set.mark_bytes * (BITS * NS_PER_S) / wire->set.rate_bps;
+}
+
+/** Set "congestion experienced" in an IPv4 frame whose ends speak ECN (RFC 3168 5), as a router does. */
+static void mark(struct wire *wire, struct pktbuf *pkt)
+{
+    uint8_t *ip = pkt->data + ETH_HDR_BYTES;
+
+    if (pkt->len < ETH_HDR_BYTES + IP4_HDR_BYTES ||
+        ((unsigned)pkt->data[12] << 8 | pkt->data[13]) != ETHERTYPE_IP4 || !(ip[1] & ECN_MASK))
+        return;
+    /* RFC 1624: the sum changes by what the word does. */
+    uint32_t sum = (uint32_t)(uint16_t) ~((unsigned)ip[10] << 8 | ip[11]) + (ECN_MASK - (ip[1] & ECN_MASK));
+    sum = ~((sum & 0xffff) + (sum >> 16));
+    ip[1] |= ECN_MASK;
+    ip[10] = (uint8_t)(sum >> 8);
+    ip[11] = (uint8_t)sum;
+    wire->stats.marked++;
+}
 
 /** Only what a checksum covers is corrupted, unless the settings say all: see sim.h. */
 static bool corrupt_may(const struct wire *wire, const struct pktbuf *pkt)
@@ -293,6 +329,8 @@ static void transmit(struct sim_link *link, unsigned from, uint32_t slot)
     }
     wire->stats.sent++;
     fate_draw(&wire->random, &fate);
+    if (mark_due(wire, link->now_us) || strikes(fate.mark, wire->set.mark_ppm))
+        mark(wire, pkt);
     if (!bottleneck_pass(wire, link->now_us, pkt->total, &at_us)) {
         wire->stats.queue_drops++;
         slot_put(link, slot);
@@ -303,6 +341,8 @@ static void transmit(struct sim_link *link, unsigned from, uint32_t slot)
         slot_put(link, slot);
         return;
     }
+    if (link->delay)
+        at_us += link->delay(link->delay_ctx, from, pkt);
     uint32_t twin_slot;
     struct pktbuf *twin = NULL;
     if (strikes(fate.duplicate, wire->set.duplicate_ppm))
@@ -516,8 +556,9 @@ static const struct device_ops sim_ops = {
 static bool settings_are_valid(const struct sim_settings *set)
 {
     return set->reorder_ppm <= SIM_PPM && set->loss_ppm <= SIM_PPM && set->duplicate_ppm <= SIM_PPM &&
-           set->corrupt_ppm <= SIM_PPM && set->full_ppm <= SIM_PPM &&
-           set->queue_bytes <= SIM_QUEUE_BYTES_MAX && (!set->rate_bps || set->rate_bps >= SIM_RATE_BPS_MIN);
+           set->corrupt_ppm <= SIM_PPM && set->full_ppm <= SIM_PPM && set->mark_ppm <= SIM_PPM &&
+           set->mark_bytes <= SIM_QUEUE_BYTES_MAX && set->queue_bytes <= SIM_QUEUE_BYTES_MAX &&
+           (!set->rate_bps || set->rate_bps >= SIM_RATE_BPS_MIN);
 }
 
 static void params_default(struct sim_params *params)
@@ -654,6 +695,12 @@ void sim_set_filter(struct sim_link *link, sim_filter_fn *filter, void *ctx)
 {
     link->filter = filter;
     link->filter_ctx = ctx;
+}
+
+void sim_set_delay(struct sim_link *link, sim_delay_fn *delay, void *ctx)
+{
+    link->delay = delay;
+    link->delay_ctx = ctx;
 }
 
 void sim_get_stats(const struct sim_link *link, unsigned from_end, struct sim_stats *ret)

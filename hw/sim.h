@@ -9,7 +9,7 @@
  *
  * What happens to a frame that one end sends, in this order: it is refused as a device would (too long, an
  * offload not promised); cut and checksummed as a network card would; shown to the filter; queued at the
- * bottleneck or dropped by it; lost; corrupted; delayed; perhaps delivered twice.
+ * bottleneck, marked or dropped by it; lost; corrupted; delayed; perhaps delivered twice.
  *
  * All memory is taken by sim_create(). Thread rule: one thread at a time for a link and both of its ends.
  * Nothing blocks.
@@ -49,6 +49,9 @@ struct sim_settings {
     uint64_t rate_bps;    /* of the bottleneck, 0: none; else at least SIM_RATE_BPS_MIN */
     uint32_t queue_bytes; /* that the bottleneck holds, the frame being sent included; a frame that does not
                            * fit is dropped, but an idle bottleneck takes any; 0: no limit */
+    uint32_t mark_bytes;  /* a frame that finds more than this before it, and says that its ends speak ECN, is
+                           * marked "congestion experienced" (RFC 3168 5); 0: none is */
+    uint32_t mark_ppm;    /* and so are these, by chance */
 };
 
 struct sim_params {
@@ -78,8 +81,11 @@ struct sim_stats {
     uint64_t corrupted;
     uint64_t delivered; /* handed to the receiver, second copies included */
     uint64_t delivered_bytes;
-    uint64_t waiting; /* under way now */
-    uint64_t full;    /* bursts that full_ppm cut short */
+    uint64_t waiting;      /* under way now */
+    uint64_t full;         /* bursts that full_ppm cut short */
+    uint64_t marked;       /* by mark_bytes or mark_ppm */
+    uint64_t queue_us;     /* time in the bottleneck's queue, of all frames together */
+    uint64_t queue_max_us; /* longest of one frame */
 };
 
 /**
@@ -116,6 +122,15 @@ int sim_set(struct sim_link *link, unsigned from_end, const struct sim_settings 
 
 /** Set the filter of both directions; NULL: none. */
 void sim_set_filter(struct sim_link *link, sim_filter_fn *filter, void *ctx);
+
+/**
+ * Delay by frame: paths of different length that share the bottleneck.
+ * @return microseconds to add to sim_settings.delay_us
+ */
+typedef uint32_t sim_delay_fn(void *ctx, unsigned from_end, const struct pktbuf *frame);
+
+/** Set the delay function of both directions; NULL: none. */
+void sim_set_delay(struct sim_link *link, sim_delay_fn *delay, void *ctx);
 
 void sim_get_stats(const struct sim_link *link, unsigned from_end, struct sim_stats *ret);
 

@@ -550,7 +550,7 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_SO_RCVTIMEO      20 /* struct timeval, or int in milliseconds; 0: for ever. Receiving and accept */
 #define SC_SO_SNDTIMEO      21 /* the same of sending and connect */
 #define SC_SO_ACCEPTCONN    30 /* int, get only: 1 for a listener */
-/* Option names at SC_SOL_TCP. All take an int. */
+/* Option names at SC_SOL_TCP. All take an int, but where another type is named. */
 #define SC_TCP_NODELAY      1  /* no Nagle delay (RFC 9293 3.7.4) */
 #define SC_TCP_MAXSEG       2  /* bytes of a segment, before connect */
 #define SC_TCP_CORK         3  /* hold back partial segments */
@@ -558,6 +558,7 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_TCP_KEEPINTVL    5  /* seconds between probes */
 #define SC_TCP_KEEPCNT      6  /* probes until the connection is given up */
 #define SC_TCP_QUICKACK     12 /* don't delay acknowledgements */
+#define SC_TCP_CONGESTION   13 /* char[]: congestion control, "cubic" or "reno"; -ENOENT: no such name */
 #define SC_TCP_USER_TIMEOUT 18 /* milliseconds that sent data may stay unacknowledged; 0: the default */
 
 /** Value of SO_LINGER; layout of POSIX's struct linger. */

@@ -1,31 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * NewReno (RFC 5681 3.1, RFC 3465): the reference algorithm.
+ * NewReno (RFC 5681 3.1) with appropriate byte counting (RFC 3465): the reference algorithm. RFC 3465's limit
+ * L isn't kept, for the reason given in cc_hystart.c.
  */
 #include "daemon/engine/engine_int.h"
 
-/* c->cc[]: bytes acknowledged since the window last grew by one segment */
-#define ACKED 0
+struct newreno {
+    uint32_t bytes_acked; /* since the window last grew by one segment (RFC 3465 2.1) */
+};
+static_assert(sizeof(struct newreno) <= sizeof(((struct tcp_conn *)0)->cc), "fits the record");
 
-static void newreno_init(struct tcp_conn *c)
+static struct newreno *newreno(struct tcp_conn *c)
 {
-    c->cc[ACKED] = 0;
+    return (struct newreno *)(void *)c->cc;
 }
 
-static void newreno_on_ack(struct tcp_conn *c, uint32_t acked, uint64_t now_us)
+static void newreno_reset(struct tcp_conn *c)
 {
-    (void)now_us;
+    newreno(c)->bytes_acked = 0;
+}
+
+static void newreno_on_ack(struct tcp_conn *c, const struct cc_ack *a)
+{
+    struct newreno *n = newreno(c);
+
     if (c->cwnd < c->ssthresh) {
-        c->cwnd += acked;
+        c->cwnd += a->acked;
         return;
     }
-    c->cc[ACKED] += acked;
-    if (c->cc[ACKED] >= c->cwnd) {
-        c->cc[ACKED] -= c->cwnd;
+    n->bytes_acked += a->acked;
+    if (n->bytes_acked >= c->cwnd) {
+        n->bytes_acked -= c->cwnd;
         c->cwnd += c->mss;
     }
 }
 
+/* RFC 5681 equation 4. */
 static uint32_t newreno_ssthresh(struct tcp_conn *c, uint64_t now_us)
 {
     uint32_t half = tcp_flight(c) / 2;
@@ -34,14 +44,9 @@ static uint32_t newreno_ssthresh(struct tcp_conn *c, uint64_t now_us)
     return half > 2u * c->mss ? half : 2u * c->mss;
 }
 
-static void newreno_reset(struct tcp_conn *c)
-{
-    c->cc[ACKED] = 0;
-}
-
 const struct cc_ops cc_newreno = {
     .name = "reno",
-    .init = newreno_init,
+    .init = newreno_reset,
     .on_ack = newreno_on_ack,
     .ssthresh = newreno_ssthresh,
     .on_rto = newreno_reset,

@@ -52,6 +52,8 @@ void engine_config_default(struct engine_config *cfg)
         .rcvbuf_log2 = 18,
         .sndbuf_log2 = 18,
         .ttl = 64,
+        .congestion = CC_CUBIC,
+        .idle_restart = 1,
         .port_min = 32768,
         .port_max = 60999,
         .icmp_rate = 1000,
@@ -67,6 +69,8 @@ static bool config_ok(const struct engine_config *c)
     for (size_t i = 0; i < ARRAY_LEN(pools); i++)
         if (pools[i] < 1 || pools[i] > 1u << 26)
             return false;
+    if (c->congestion >= CC_COUNT)
+        return false;
     return c->pkt_max >= 8 && c->pkt_max <= 1u << 20 && !(c->pkt_max & (c->pkt_max - 1)) &&
            c->session_max <= INT16_MAX && c->prefix4 <= 32 && c->mtu >= 576 && c->port_min &&
            c->port_min <= c->port_max && c->rcvbuf_log2 >= SG_REGION_LOG2_MIN &&

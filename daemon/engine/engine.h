@@ -57,6 +57,10 @@ struct ip_ep {
 /** When something that has a price is done. */
 enum engine_when { ENGINE_AUTO, ENGINE_ALWAYS, ENGINE_NEVER };
 
+/* Algorithms of congestion control: the names that TCP_CONGESTION and the setting know, in the order of
+ * enum cc_id. The value of the option is the name itself: its first byte lowest, zeros behind it. */
+#define ENGINE_CONGESTION_WORDS "cubic reno"
+
 /** Everything the engine is told at start. engine_config_default() fills in sane values. */
 struct engine_config {
     /* Limits: sizes of the pools; all memory is taken at start. */
@@ -101,6 +105,8 @@ struct engine_config {
     uint8_t rcvbuf_log2;         /* 18: receive region of a new connection */
     uint8_t sndbuf_log2;         /* 18: send region of a new connection */
     uint8_t ttl;                 /* 64 */
+    uint8_t congestion;          /* of a new socket: index of its name in ENGINE_CONGESTION_WORDS */
+    uint8_t idle_restart;        /* 1: cwnd is reduced after idle times (RFC 2861) */
     uint16_t port_min, port_max; /* ephemeral ports: 32768..60999 */
     uint32_t icmp_rate;          /* ICMP errors a second: 1000 */
     uint8_t tw_reuse;            /* enum engine_when; ENGINE_AUTO: when no other port is free */

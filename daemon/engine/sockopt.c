@@ -375,6 +375,30 @@ static int get_keepcnt(struct engine *e, struct sock *s, uint64_t *value)
     return 0;
 }
 
+/* By name, in any state: a connection goes on with the window that it has. */
+static int set_congestion(struct engine *e, struct sock *s, uint64_t name)
+{
+    struct tcp_options_set *o = options_of(s);
+    uint8_t id = cc_find(name);
+
+    (void)e;
+    if (id == CC_COUNT)
+        return -ENOENT;
+    if (id == o->cc)
+        return 0;
+    o->cc = id;
+    if (s->kind == SK_TCP && ((struct tcp_conn *)s)->state >= TCPS_ESTABLISHED)
+        cc_by_id(id)->init((struct tcp_conn *)s);
+    return 0;
+}
+
+static int get_congestion(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = cc_name(options_of(s)->cc);
+    return 0;
+}
+
 static int set_user_timeout(struct engine *e, struct sock *s, uint64_t value)
 {
     (void)e;
@@ -491,6 +515,7 @@ static const struct opt table[] = {
     {L_TCP, 8, ON_TCP, 0, ANY, "TCP_LINGER2", set_linger2, get_linger2},
     {L_TCP, 9, ON_TCP, 0, ANY, "TCP_DEFER_ACCEPT", set_defer, get_defer},
     {L_TCP, 12, ON_TCP, SO_F_QUICKACK, ANY, "TCP_QUICKACK", set_quickack, NULL},
+    {L_TCP, 13, ON_TCP, 0, ANY, "TCP_CONGESTION", set_congestion, get_congestion},
     {L_TCP, 18, ON_TCP, 0, 0, INT32_MAX, "TCP_USER_TIMEOUT", set_user_timeout, get_user_timeout},
 };
 /* clang-format on */

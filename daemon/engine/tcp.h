@@ -19,6 +19,7 @@
 #ifndef ENGINE_TCP_H
 #define ENGINE_TCP_H
 
+#include "daemon/engine/cc.h"
 #include "daemon/engine/conn.h"
 #include "daemon/engine/engine_int.h"
 #include "daemon/engine/wire/tcp.h"
@@ -366,19 +367,5 @@ int tcp_user_shutdown(struct engine *e, struct tcp_conn *c, uint32_t how);
 void tcp_user_close(struct engine *e, struct tcp_conn *c);
 /** After sock_pull(): new data to send, or room was made. */
 void tcp_kick(struct engine *e, struct tcp_conn *c);
-
-/* Congestion control (cc_*.c): windows in bytes. */
-struct cc_ops {
-    const char *name;
-    void (*init)(struct tcp_conn *c);
-    /** `acked` bytes were delivered while the window was used up; not called in recovery. */
-    void (*on_ack)(struct tcp_conn *c, uint32_t acked, uint64_t now_us);
-    /** Loss: returns the new slow start threshold. */
-    uint32_t (*ssthresh)(struct tcp_conn *c, uint64_t now_us);
-    void (*on_rto)(struct tcp_conn *c);
-    void (*on_undo)(struct tcp_conn *c);
-};
-extern const struct cc_ops cc_newreno, cc_cubic;
-const struct cc_ops *cc_by_id(uint8_t id);
 
 #endif

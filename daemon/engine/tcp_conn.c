@@ -71,14 +71,6 @@ void tcp_init(struct engine *e, void *arena, void *scratch)
     t->tw_oldest = t->tw_newest = NIL;
 }
 
-const struct cc_ops *cc_by_id(uint8_t id)
-{
-    static const struct cc_ops *const all[] = {&cc_cubic, &cc_newreno};
-
-    ENG_ASSERT(id < ARRAY_LEN(all));
-    return all[id];
-}
-
 uint32_t tcp_conn_index(const struct engine *e, const struct tcp_conn *c)
 {
     return (uint32_t)(c - e->tcp.conns);
@@ -104,6 +96,7 @@ struct tcp_conn *tcp_conn_new(struct engine *e)
     c->ooo_head = c->seg_head = c->seg_tail = NIL;
     c->o.rcv_log2 = e->cfg.rcvbuf_log2;
     c->o.snd_log2 = e->cfg.sndbuf_log2;
+    c->o.cc = e->cfg.congestion;
     c->s.rx.want_log2 = c->o.rcv_log2;
     c->s.tx.want_log2 = c->o.snd_log2;
     c->min_rtt_us = UINT32_MAX;
@@ -203,8 +196,7 @@ void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us)
         mss -= 12;
     c->mss = (uint16_t)mss;
     c->rcv_mss = mss;
-    /* RFC 6928; RFC 5681 3.1 wants one segment after a lost SYN, Linux after more than one. */
-    c->cwnd = c->total_retrans > 1 ? mss : 10 * mss;
+    c->cwnd = cc_initial_window(c);
     c->ssthresh = INT32_MAX;
     c->quick_acks = 8;
     c->rcvd_us = now_us;

@@ -493,15 +493,6 @@ static void check_persist(struct engine *e, struct tcp_conn *c)
     tcp_timer_arm(e, c);
 }
 
-/* RFC 5681 4.1: after an idle time the window of old is no evidence; start again from the initial one. */
-static void restart_after_idle(struct engine *e, struct tcp_conn *c)
-{
-    uint32_t iw = 10u * c->mss;
-
-    if (c->sent_us && tcp_flight(c) == 0 && e->now_us - c->sent_us > c->rto_us && c->cwnd > iw)
-        c->cwnd = iw;
-}
-
 bool tcp_output(struct engine *e, struct tcp_conn *c)
 {
     uint32_t sent = 0;
@@ -516,7 +507,7 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
             return true;
         return emit(e, c, &o);
     }
-    restart_after_idle(e, c);
+    cc_restart_after_idle(e, c);
     if (c->flags & TF_TLP && pktq_room(&e->txq) > TX_RESERVE)
         (void)send_loss_probe(e, c);
     for (;;) {

@@ -466,7 +466,8 @@ void tcp_recovery_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg
     case CA_OPEN:
     case CA_LOSS:
         if (a->acked_bytes && (c->flags & TF_CWND_FULL || c->ca_state == CA_LOSS))
-            cc->on_ack(c, a->acked_bytes, e->now_us);
+            cc->on_ack(c, &(struct cc_ack){
+                              .now_us = e->now_us, .acked = a->acked_bytes, .rtt_us = (uint32_t)a->rtt_us});
         break;
     }
     /* The mark holds for the round trip in which it was set. */

@@ -64,7 +64,8 @@ struct sg_cmd {
     uint8_t addr[16];
     uint32_t scope;
     uint32_t pad;   /* zero */
-    uint64_t value; /* SETOPT: integer, or two 32-bit halves (SO_LINGER: on/off low, seconds high) */
+    uint64_t value; /* SETOPT: integer, or two 32-bit halves (SO_LINGER: on/off low, seconds high), or a name
+                     * of at most 8 bytes (TCP_CONGESTION: first byte lowest, zeros behind the last) */
     uint64_t pad2;  /* zero */
 };
 

@@ -547,6 +547,10 @@ static int run_getopt(struct fake *f, const struct sg_cmd *c, uint64_t *value)
         *value = UINT64_C(7) << 32 | 1;
         return 0;
     }
+    if (c->arg0 == 6 && c->arg1 == 13) { /* TCP_CONGESTION */
+        *value = UINT64_C(0x6369627563);
+        return 0;
+    }
     if (c->arg1 > 30)
         return -ENOPROTOOPT;
     *value = c->arg1 * 100;

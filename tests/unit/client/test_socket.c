@@ -472,6 +472,33 @@ Test(socket, unknown_options_are_refused_or_ignored_by_profile)
     }
 }
 
+Test(socket, congestion_control_is_named_by_a_string)
+{
+    struct env e = env_open("posix");
+    sc_sock *s = stream_new(&e);
+    struct fake_seen seen;
+
+    cr_assert_eq(sc_setsockopt(s, 6, SC_TCP_CONGESTION, "reno", 4), 0, "without its final zero");
+    fake_seen(e.f, 0, &seen);
+    cr_assert_eq(seen.opt_name, 13);
+    cr_assert_eq(seen.opt_value, 0x6f6e6572);
+    cr_assert_eq(sc_setsockopt(s, SC_SOL_TCP, SC_TCP_CONGESTION, "cubic\0xx", 8), 0, "it ends at a zero");
+    fake_seen(e.f, 0, &seen);
+    cr_assert_eq(seen.opt_value, UINT64_C(0x6369627563));
+    cr_assert_eq(sc_setsockopt(s, 6, SC_TCP_CONGESTION, "abcdefghi", 9), -ENOENT, "longer than any name");
+    cr_assert_eq(sc_setsockopt(s, 6, SC_TCP_CONGESTION, "", 0), -EINVAL);
+    for (size_t room = 1; room < 19; room++) {
+        char name[20] = "-------------------";
+        size_t len = room;
+
+        cr_assert_eq(sc_getsockopt(s, 6, SC_TCP_CONGESTION, name, &len), 0);
+        cr_assert_eq(len, room < 16 ? room : 16, "at most Linux's 16");
+        cr_assert_eq(strncmp(name, "cubic", room), 0);
+        cr_assert(name[room] == '-', "nothing behind what was offered");
+    }
+    env_close(&e);
+}
+
 static void on_event(sc_sock *s, void *arg)
 {
     (void)s;

@@ -2,6 +2,7 @@
 /* Congestion control: NewReno (RFC 5681) and CUBIC (RFC 9438), driven by hand. */
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdlib.h>
 
 #include "daemon/engine/engine_int.h"
 
@@ -15,13 +16,18 @@ static struct tcp_conn conn(const struct cc_ops *cc, uint32_t cwnd, uint32_t sst
     return c;
 }
 
+static void ack(struct tcp_conn *c, const struct cc_ops *cc, uint32_t bytes, uint64_t now_us)
+{
+    cc->on_ack(c, &(struct cc_ack){.now_us = now_us, .acked = bytes});
+}
+
 /* One round trip: every byte of the window is acknowledged, two segments at a time. */
 static void round_trip(struct tcp_conn *c, const struct cc_ops *cc, uint64_t *now_us, uint64_t rtt_us)
 {
     uint32_t n = c->cwnd / (2 * MSS);
 
     for (uint32_t i = 0; i < n; i++)
-        cc->on_ack(c, 2 * MSS, *now_us + rtt_us * i / n);
+        ack(c, cc, 2 * MSS, *now_us + rtt_us * i / n);
     *now_us += rtt_us;
 }
 
@@ -104,45 +110,158 @@ Test(cc, cubic_is_at_least_as_fast_as_reno_on_short_paths)
     cr_assert_leq(c.cwnd, 110 * MSS, "%u", c.cwnd);
 }
 
-Test(cc, cubic_gives_way_when_it_loses_below_the_last_plateau)
+/* What the curve says `ms` after the start of congestion avoidance, in segments. */
+static double curve(double w_max, double cwnd_epoch, double ms, double rtt_ms)
 {
-    struct tcp_conn a = conn(&cc_cubic, 100 * MSS, INT32_MAX), b;
-    uint64_t now = 1000000;
+    double k = cwnd_epoch < w_max ? cbrt((w_max - cwnd_epoch) / 0.4) : 0;
 
-    (void)cc_cubic.ssthresh(&a, now);
-    a.cwnd = 80 * MSS;
-    b = a;
-    a.ssthresh = a.cwnd = cc_cubic.ssthresh(&a, now); /* below: W_max becomes 0.85 * 80 */
-    b.cc[0] = 0;
-    b.ssthresh = b.cwnd = cc_cubic.ssthresh(&b, now); /* the same loss without a plateau before */
-    a.srtt8_us = b.srtt8_us = 8 * 400000;             /* long enough for the cubic to be ahead of Reno */
-    for (unsigned i = 0; i < 9; i++) {
-        uint64_t t = now;
-
-        round_trip(&a, &cc_cubic, &t, 400000);
-        round_trip(&b, &cc_cubic, &now, 400000);
-    }
-    cr_assert_lt(a.cwnd, b.cwnd, "RFC 9438 4.7");
+    return 0.4 * pow((ms + rtt_ms) / 1000 - k, 3) + w_max;
 }
 
-Test(cc, undo_brings_the_plateau_back)
+/* Let one ACK in a millisecond come for `ms`, on a path of rtt_ms whose window is always used up. */
+static uint64_t run_ms(struct tcp_conn *c, uint64_t now_us, unsigned ms, unsigned rtt_ms)
 {
-    struct tcp_conn c = conn(&cc_cubic, 100 * MSS, INT32_MAX);
-    uint32_t w_max;
+    c->srtt8_us = rtt_ms * 8000;
+    for (unsigned i = 0; i < ms; i++, now_us += 1000)
+        ack(c, &cc_cubic, c->cwnd / rtt_ms, now_us);
+    return now_us;
+}
 
-    (void)cc_cubic.ssthresh(&c, 0);
-    w_max = c.cc[0];
-    c.cwnd = 50 * MSS;
-    (void)cc_cubic.ssthresh(&c, 0);
-    cr_assert_neq(c.cc[0], w_max);
+Test(cc, cubic_fast_convergence_gives_way_after_a_loss_below_the_plateau)
+{
+    struct tcp_conn c = conn(&cc_cubic, 1000 * MSS, INT32_MAX);
+    uint64_t now = 1000000;
+    double want;
+
+    (void)cc_cubic.ssthresh(&c, now);
+    c.cwnd = 800 * MSS;
+    /* RFC 9438 4.7: W_max = 800 * (1 + 0.7) / 2 = 680, cwnd_epoch = 560. */
+    c.ssthresh = c.cwnd = cc_cubic.ssthresh(&c, now);
+    cr_assert_eq(c.cwnd, 560 * MSS);
+    (void)run_ms(&c, now, 9000, 100);
+    want = curve(680, 560, 9000, 100);
+    cr_assert(fabs(c.cwnd / (double)MSS - want) < 8, "%.0f, not %.0f", c.cwnd / (double)MSS, want);
+}
+
+Test(cc, cubic_after_a_time_out_has_no_plateau_but_the_end_of_slow_start)
+{
+    struct tcp_conn c = conn(&cc_cubic, 1000 * MSS, INT32_MAX);
+    uint64_t now = 1000000;
+    double want;
+
+    c.ssthresh = cc_cubic.ssthresh(&c, now);
+    cc_cubic.on_rto(&c);
+    c.cwnd = c.ssthresh; /* slow start has led there */
+    (void)run_ms(&c, now, 6000, 100);
+    want = curve(700, 700, 6000, 100); /* RFC 9438 4.8: K = 0 */
+    cr_assert(fabs(c.cwnd / (double)MSS - want) < 8, "%.0f, not %.0f", c.cwnd / (double)MSS, want);
+}
+
+Test(cc, cubic_never_aims_beyond_one_and_a_half_windows)
+{
+    struct tcp_conn c = conn(&cc_cubic, 10 * MSS, 10 * MSS);
+    uint64_t now = run_ms(&c, 1000000, 100, 100);
+    uint32_t before = c.cwnd;
+
+    /* Forty seconds of curve in one ACK: RFC 9438 4.2 lets a window's worth of ACKs add half a window. */
+    for (unsigned i = 0; i < 400; i++, now += 99000) {
+        before = c.cwnd;
+        ack(&c, &cc_cubic, c.cwnd, now);
+        cr_assert_leq(c.cwnd, before + before / 2 + MSS);
+    }
+    cr_assert_gt(c.cwnd, 1000 * MSS);
+}
+
+Test(cc, cubic_stands_still_while_the_window_is_not_used_up)
+{
+    struct tcp_conn a = conn(&cc_cubic, 1000 * MSS, INT32_MAX), b;
+    uint64_t now = 1000000;
+
+    a.ssthresh = a.cwnd = cc_cubic.ssthresh(&a, now);
+    now = run_ms(&a, now, 5000, 100);
+    b = a;
+    (void)run_ms(&a, now, 2000, 100);
+    (void)run_ms(&b, now + 30000000, 2000, 100); /* half a minute in which the application sent little */
+    cr_assert(fabs((double)a.cwnd - b.cwnd) < 12 * MSS, "RFC 9438 5.8: %u with, %u without the pause", b.cwnd,
+              a.cwnd);
+}
+
+Test(cc, cubic_undo_takes_the_curve_up_again)
+{
+    struct tcp_conn a = conn(&cc_cubic, 1000 * MSS, INT32_MAX), b;
+    uint64_t now = 1000000;
+
+    a.ssthresh = a.cwnd = cc_cubic.ssthresh(&a, now);
+    now = run_ms(&a, now, 5000, 100);
+    b = a;
+    (void)cc_cubic.ssthresh(&b, now);
+    cc_cubic.on_rto(&b);
+    cc_cubic.on_undo(&b); /* RFC 9438 4.9; cwnd and ssthresh are the caller's */
+    (void)run_ms(&a, now, 3000, 100);
+    (void)run_ms(&b, now, 3000, 100);
+    cr_assert_eq(a.cwnd, b.cwnd);
+}
+
+Test(cc, cubic_undo_after_a_new_curve_began_starts_from_the_restored_window)
+{
+    struct tcp_conn c = conn(&cc_cubic, 1000 * MSS, INT32_MAX);
+    uint64_t now = 1000000;
+
+    c.ssthresh = c.cwnd = cc_cubic.ssthresh(&c, now);
+    now = run_ms(&c, now, 300, 100);
+    c.cwnd = 1000 * MSS;
     cc_cubic.on_undo(&c);
-    cr_assert_eq(c.cc[0], w_max);
+    (void)run_ms(&c, now, 1000, 100);
+    cr_assert_geq(c.cwnd, 1000 * MSS);
+    cr_assert_leq(c.cwnd, 1012 * MSS, "a flat start: %u", c.cwnd);
+}
+
+/* ---- The table ------------------------------------------------------------------------------------ */
+
+Test(cc, names_and_ids)
+{
+    for (uint8_t id = 0; id < CC_COUNT; id++)
+        cr_assert_eq(cc_find(cc_name(id)), id);
+    cr_assert_eq(cc_name(CC_RENO), 0x6f6e6572, "first byte lowest");
+    cr_assert_eq(cc_find(0), CC_COUNT);
+    cr_assert_eq(cc_find(0x6f6e65), CC_COUNT, "a prefix is no name");
+    cr_assert_eq(cc_find(cc_name(CC_RENO) | UINT64_C(0x78) << 32), CC_COUNT, "nor is more");
+}
+
+Test(cc, window_halves_with_each_time_out_of_idleness)
+{
+    struct engine *e = calloc(1, sizeof(*e));
+    struct tcp_conn c = conn(&cc_cubic, 100 * MSS, 50 * MSS);
+
+    e->cfg.idle_restart = 1;
+    e->now_us = 10000000;
+    c.rto_us = 300000;
+    c.sent_us = e->now_us - 300000;
+    cc_restart_after_idle(e, &c);
+    cr_assert_eq(c.cwnd, 100 * MSS, "not idle longer than a time-out");
+    c.sent_us = e->now_us - 700000;
+    cc_restart_after_idle(e, &c);
+    cr_assert_eq(c.cwnd, 25 * MSS, "RFC 2861 3: twice");
+    cr_assert_eq(c.ssthresh, 75 * MSS, "three quarters of what it was");
+    c.cwnd = 100 * MSS;
+    c.sent_us = 1;
+    cc_restart_after_idle(e, &c);
+    cr_assert_eq(c.cwnd, 10 * MSS, "RFC 5681 4.1: never below the initial window");
+    c.cwnd = 100 * MSS;
+    c.snd_nxt = c.snd_una + 1;
+    cc_restart_after_idle(e, &c);
+    cr_assert_eq(c.cwnd, 100 * MSS, "something is in flight");
+    c.snd_nxt = c.snd_una;
+    e->cfg.idle_restart = 0;
+    cc_restart_after_idle(e, &c);
+    cr_assert_eq(c.cwnd, 100 * MSS, "switched off");
+    free(e);
 }
 
 /* No window is ever so large or small, no pause so long, that the arithmetic goes wrong. */
 Test(cc, extremes)
 {
-    static const uint32_t cwnds[] = {MSS, 2 * MSS, 1u << 20, 1u << 28, 1u << 30};
+    static const uint32_t cwnds[] = {MSS, 2 * MSS, 1u << 20, 1u << 28, (1u << 30) - 1};
 
     for (unsigned i = 0; i < sizeof(cwnds) / sizeof(cwnds[0]); i++)
         for (uint64_t gap = 1; gap < UINT64_C(1) << 45; gap *= 37) {
@@ -152,8 +271,8 @@ Test(cc, extremes)
 
             c.ssthresh = c.cwnd = cc_cubic.ssthresh(&c, now);
             before = c.cwnd;
-            cc_cubic.on_ack(&c, MSS, now);
-            cc_cubic.on_ack(&c, MSS, now + gap);
+            ack(&c, &cc_cubic, MSS, now);
+            ack(&c, &cc_cubic, MSS, now + gap);
             cr_assert_geq(c.cwnd, before, "%u after %lu us: %u", cwnds[i], gap, c.cwnd);
             cr_assert_leq(c.cwnd, before + 3 * MSS, "%u after %lu us: %u", cwnds[i], gap, c.cwnd);
         }

@@ -346,6 +346,85 @@ Test(sim, idle_bottleneck_takes_a_frame_larger_than_its_queue)
     sim_destroy(link);
 }
 
+/* ---- Marks and paths ------------------------------------------------------------------------- */
+
+/** Send `n` numbered frames at once with this ECN field; returns how many arrive with both bits set. */
+static unsigned marked_of(const struct sim_settings *set, unsigned ecn, unsigned n, struct sim_stats *ret)
+{
+    struct sim_params params = {.seed = SEED, .dir[0] = *set};
+    struct sim_link *link = link_make(&params);
+    struct device *dev = sim_end(link, 1);
+    struct pktbuf *got[1];
+    uint8_t frame[FRAME_BYTES];
+    unsigned marked = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct pktbuf pkt = frame_pkt(frame, numbered(frame, i, sizeof(frame)));
+        frame[FRAME_ETH + 1] |= (uint8_t)ecn;
+        frame_put16(frame + FRAME_ETH + 10, 0);
+        frame_put16(frame + FRAME_ETH + 10, ~frame_sum(frame + FRAME_ETH, FRAME_IP4, 0));
+        cr_assert_eq(send_one(link, 0, &pkt), 1);
+    }
+    sim_set_now(link, UINT32_MAX);
+    while (dev->ops->rx_burst(dev, got, 1) == 1) {
+        cr_assert(frame_is_right(got[0]->data, got[0]->len), "the header's sum covers the mark");
+        marked += (got[0]->data[FRAME_ETH + 1] & 3) == 3;
+    }
+    sim_get_stats(link, 0, ret);
+    sim_destroy(link);
+    return marked;
+}
+
+Test(sim, bottleneck_marks_frames_that_speak_ecn_behind_a_queue)
+{
+    struct sim_settings set = {.rate_bps = 1000000, .mark_bytes = 4 * FRAME_BYTES};
+    struct sim_stats stats;
+
+    /* Ten frames at once: the sixth is the first that finds more than four before it. */
+    for (unsigned ecn = 1; ecn <= 2; ecn++) {
+        cr_assert_eq(marked_of(&set, ecn, 10, &stats), 5);
+        cr_assert_eq(stats.marked, 5);
+    }
+    cr_assert_eq(marked_of(&set, 0, 10, &stats), 0, "not ECN-capable");
+    cr_assert_eq(stats.marked, 0);
+    cr_assert_eq(stats.queue_max_us, 9 * FRAME_BYTES * 8);
+    cr_assert_eq(stats.queue_us, 45 * FRAME_BYTES * 8);
+}
+
+Test(sim, marks_by_chance_are_as_many_as_set)
+{
+    struct sim_stats stats;
+
+    check_rate(marked_of(&(struct sim_settings){.mark_ppm = 200000}, 2, 4000, &stats), 4000, 200000,
+               "marked");
+}
+
+static uint32_t delay_by_number(void *ctx, unsigned from_end, const struct pktbuf *frame)
+{
+    cr_assert_eq(from_end, 0);
+    return frame_get32(frame->data + FRAME_ETH + FRAME_IP4 + FRAME_UDP) % 2 ? *(uint32_t *)ctx : 0;
+}
+
+Test(sim, delay_function_makes_paths_of_different_length)
+{
+    struct sim_link *link = link_make(&(struct sim_params){.seed = SEED, .dir[0] = {.delay_us = 10}});
+    uint8_t frame[FRAME_BYTES];
+    uint32_t extra = 500;
+
+    sim_set_delay(link, delay_by_number, &extra);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct pktbuf pkt = frame_pkt(frame, numbered(frame, i, sizeof(frame)));
+        struct device *dev = sim_end(link, 1);
+        struct pktbuf *got[2];
+
+        cr_assert_eq(send_one(link, 0, &pkt), 1);
+        cr_assert_eq(sim_next_us(link), i ? 520 : 10);
+        sim_set_now(link, sim_next_us(link));
+        cr_assert_eq(dev->ops->rx_burst(dev, got, 2), 1);
+    }
+    sim_destroy(link);
+}
+
 /* ---- GSO and checksums ----------------------------------------------------------------------- */
 
 /** A GSO frame of three pieces: headers and the first bytes linear, the rest in two fragments. */
