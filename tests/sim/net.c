@@ -95,6 +95,18 @@ static bool turn(struct net *n, unsigned i)
     return moved;
 }
 
+static void clock_set(struct net *n, uint64_t now_us)
+{
+    n->now_us = now_us;
+    sim_set_now(n->link, n->now_us);
+    n->host[0].now_us = n->host[1].now_us = n->now_us;
+}
+
+void net_jump(struct net *n, uint64_t us)
+{
+    clock_set(n, n->now_us + us);
+}
+
 void net_step(struct net *n, uint64_t until_us)
 {
     uint64_t next = until_us;
@@ -107,7 +119,5 @@ void net_step(struct net *n, uint64_t until_us)
     for (unsigned i = 0; i < 2; i++)
         if (engine_deadline(n->host[i].e) < next)
             next = engine_deadline(n->host[i].e);
-    n->now_us = next > n->now_us ? next : n->now_us + 1;
-    sim_set_now(n->link, n->now_us);
-    n->host[0].now_us = n->host[1].now_us = n->now_us;
+    clock_set(n, next > n->now_us ? next : n->now_us + 1);
 }

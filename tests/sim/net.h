@@ -22,6 +22,8 @@ void net_start(struct net *n, const struct sim_params *params, void (*tweak)(str
 const char *net_stop(struct net *n);
 /** Move everything that can move now; then jump to the next event, at most to `until_us`. */
 void net_step(struct net *n, uint64_t until_us);
+/** Time goes on by `us` in which neither host runs. */
+void net_jump(struct net *n, uint64_t us);
 /** engine_check() of both; NULL when all is well. */
 const char *net_check(struct net *n);
 
