@@ -9,9 +9,14 @@
 static const char *check_segs(const struct engine *e, const struct tcp_conn *c)
 {
     uint32_t sacked = 0, lost = 0, retrans = 0, count = 0;
+    const struct tx_flight *f = flight_of(e, c);
     uint32_t at = c->snd_una;
 
-    for (uint32_t i = c->seg_head; i != NIL; i = e->tcp.segs[i].next) {
+    if (c->flight != NIL && e->tcp.conns + f->conn != c)
+        return "a flight record has another owner";
+    if (c->flight != NIL && f->lingers != !f->seg_count)
+        return "a flight record neither holds segments nor lingers";
+    for (uint32_t i = f->seg_head; i != NIL; i = e->tcp.segs[i].next) {
         const struct tx_seg *t = &e->tcp.segs[i];
         uint32_t len = t->end - t->start;
 
@@ -26,20 +31,20 @@ static const char *check_segs(const struct engine *e, const struct tcp_conn *c)
             retrans += len;
         if ((t->flags & TXS_SACKED) && (t->flags & (TXS_LOST | TXS_RETRANS)))
             return "a segment is both delivered and lost";
-        if (++count > c->seg_count)
+        if (++count > f->seg_count)
             return "more segments than counted";
-        if (t->next == NIL && c->seg_tail != i)
+        if (t->next == NIL && f->seg_tail != i)
             return "seg_tail is not the last segment";
     }
-    if (count != c->seg_count)
+    if (count != f->seg_count)
         return "fewer segments than counted";
     if (c->state >= TCPS_ESTABLISHED && at != c->snd_nxt)
         return "segments do not reach snd_nxt";
-    if (c->flags & TF_SACK && sacked != c->sacked_bytes)
+    if (c->flags & TF_SACK && sacked != f->sacked_bytes)
         return "sacked_bytes is wrong";
-    if (lost != c->lost_bytes)
+    if (lost != f->lost_bytes)
         return "lost_bytes is wrong";
-    if (retrans != c->retrans_bytes)
+    if (retrans != f->retrans_bytes)
         return "retrans_bytes is wrong";
     return NULL;
 }
@@ -48,17 +53,23 @@ static const char *check_ranges(const struct engine *e, const struct tcp_conn *c
 {
     uint32_t count = 0;
     uint32_t at = c->rcv_nxt;
+    const struct rx_reasm *m;
 
-    for (uint32_t i = c->ooo_head; i != NIL; i = e->tcp.ranges[i].next) {
+    if (c->reasm == NIL)
+        return c->flags & (TF_DSACK | TF_FIN_EARLY) ? "no record for what is beyond a hole" : NULL;
+    m = &e->tcp.reasms[c->reasm];
+    if (!m->count && !(c->flags & (TF_DSACK | TF_FIN_EARLY)))
+        return "a reassembly record is kept for nothing";
+    for (uint32_t i = m->head; i != NIL; i = e->tcp.ranges[i].next) {
         const struct rx_range *r = &e->tcp.ranges[i];
 
         if (seq_le(r->start, at) || seq_ge(r->start, r->end))
             return "out-of-order ranges are not sorted and disjoint";
         at = r->end;
-        if (++count > c->ooo_count)
+        if (++count > m->count)
             return "more ranges than counted";
     }
-    return count == c->ooo_count ? NULL : "fewer ranges than counted";
+    return count == m->count ? NULL : "fewer ranges than counted";
 }
 
 static const char *check_conn(const struct engine *e, const struct tcp_conn *c)
@@ -76,7 +87,7 @@ static const char *check_conn(const struct engine *e, const struct tcp_conn *c)
         return "receive ring overrun";
     if (c->state != TCPS_CLOSED && !(c->flags & TF_HASHED))
         return "a living connection is not in the table";
-    if (c->state == TCPS_CLOSED && (c->seg_head != NIL || c->ooo_head != NIL))
+    if (c->state == TCPS_CLOSED && (c->flight != NIL || c->reasm != NIL))
         return "a closed connection holds records";
     if (c->state >= TCPS_ESTABLISHED && !c->mss)
         return "no MSS";
@@ -93,7 +104,8 @@ static const char *check_pool(const struct pool *p, uint32_t used, const char *w
 
 const char *engine_check(const struct engine *e)
 {
-    uint32_t conns = 0, segs = 0, ranges = 0, reqs = 0, tws = 0, listeners = 0, hashed = 0;
+    uint32_t conns = 0, segs = 0, ranges = 0, flights = 0, reasms = 0;
+    uint32_t reqs = 0, tws = 0, listeners = 0, hashed = 0;
     const char *bad;
 
     for (uint32_t i = 0; i < e->tcp.conn_pool.high; i++) {
@@ -105,8 +117,10 @@ const char *engine_check(const struct engine *e)
         if (bad)
             return bad;
         conns++;
-        segs += c->seg_count;
-        ranges += c->ooo_count;
+        segs += flight_of(e, c)->seg_count;
+        ranges += c->reasm != NIL ? e->tcp.reasms[c->reasm].count : 0;
+        flights += c->flight != NIL;
+        reasms += c->reasm != NIL;
         hashed += !!(c->flags & TF_HASHED);
     }
     for (uint32_t i = 0; i < e->tcp.req_pool.high; i++)
@@ -115,7 +129,8 @@ const char *engine_check(const struct engine *e)
         tws += e->tcp.tws[i].used;
     for (uint32_t i = 0; i < e->tcp.listener_pool.high; i++)
         listeners += e->tcp.listeners[i].s.kind == SK_LISTEN;
-    bad = neigh_check(e);
+    bad = tcp_flight_check(e);
+    bad = bad ? bad : neigh_check(e);
     bad = bad ? bad : frag_check(e);
     bad = bad ? bad : udp_check(e);
     if (bad)
@@ -125,6 +140,8 @@ const char *engine_check(const struct engine *e)
     bad = check_pool(&e->tcp.conn_pool, conns, "connection records leak");
     bad = bad ? bad : check_pool(&e->tcp.seg_pool, segs, "segment records leak");
     bad = bad ? bad : check_pool(&e->tcp.range_pool, ranges, "range records leak");
+    bad = bad ? bad : check_pool(&e->tcp.flight_pool, flights, "flight records leak");
+    bad = bad ? bad : check_pool(&e->tcp.reasm_pool, reasms, "reassembly records leak");
     bad = bad ? bad : check_pool(&e->tcp.req_pool, reqs, "requests leak");
     bad = bad ? bad : check_pool(&e->tcp.tw_pool, tws, "TIME_WAIT records leak");
     return bad ? bad : check_pool(&e->tcp.listener_pool, listeners, "listeners leak");

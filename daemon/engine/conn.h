@@ -2,6 +2,14 @@
 /*
  * The TCP connection record. Lies in the arena: no pointer, descriptor or libc object. At most 512 bytes
  * (checked below), and an idle connection holds nothing else.
+ *
+ * What is of use only for a while lies in records of bounded pools, taken when it is first needed and given
+ * back afterwards:
+ *   tx_flight  while something is in flight, and a little longer (tcp_flight.h)
+ *   rx_reasm   while there is a hole, or a duplicate to report (tcp_reass.c)
+ * New state belongs here only if an idle connection can't do without it. State of congestion control that may
+ * be forgotten when nothing is in flight belongs into tx_flight; an algorithm that must keep more than cc[]
+ * over idle times gets a pool of its own beside these (an index here, NIL while the algorithm isn't in use).
  */
 #ifndef ENGINE_CONN_H
 #define ENGINE_CONN_H
@@ -50,7 +58,7 @@ struct tcp_options_set {
 #define TF_FIN_SENT        (1u << 5)
 #define TF_FIN_ACKED       (1u << 6)
 #define TF_FIN_RCVD        (1u << 7)  /* the peer's FIN has been reached */
-#define TF_FIN_EARLY       (1u << 8)  /* a FIN lies beyond a hole, at rcv_fin_seq */
+#define TF_FIN_EARLY       (1u << 8)  /* a FIN lies beyond a hole, at rx_reasm.fin_seq */
 #define TF_HASHED          (1u << 9)  /* in the connection table */
 #define TF_TX_LIST         (1u << 10) /* on the output list */
 #define TF_EMBRYO          (1u << 11) /* waits in an accept queue */
@@ -58,7 +66,7 @@ struct tcp_options_set {
 #define TF_RX_SHUT         (1u << 13) /* shutdown(SHUT_RD): data after our FIN is answered with RST */
 #define TF_TS_VALID        (1u << 14) /* ts_recent holds a value */
 #define TF_REORDER         (1u << 15) /* reordering was seen: RACK waits */
-#define TF_DSACK           (1u << 16) /* dsack_start/end are to be reported */
+#define TF_DSACK           (1u << 16) /* rx_reasm.dsack_* are to be reported */
 #define TF_CWND_FULL       (1u << 17) /* the window limited sending since the last ACK */
 #define TF_OVERRIDE        (1u << 20) /* a small segment may go out: it has waited long enough */
 #define TF_TLP             (1u << 18) /* a tail loss probe must go out */
@@ -73,8 +81,9 @@ enum rto_mode { RTO_OFF = 0, RTO_REXMIT, RTO_PERSIST, RTO_REORDER, RTO_TLP };
 struct tcp_conn {
     struct sock s;
 
-    uint8_t state;             /* enum tcp_state; written by tcp_state_set() only */
-    uint8_t ca_state;          /* enum ca_state */
+    uint8_t state : 4;         /* enum tcp_state; written by tcp_state_set() only */
+    uint8_t ca_state : 4;      /* enum ca_state */
+    uint8_t reo_wnd_mult;      /* RFC 8985 6.2 step 4 */
     uint8_t rto_mode;          /* enum rto_mode */
     uint8_t backoff;           /* consecutive time-outs */
     uint32_t flags;            /* TF_* */
@@ -82,6 +91,8 @@ struct tcp_conn {
     uint32_t tx_next, tx_prev; /* output list: connection indices */
     uint32_t acc_next;         /* accept queue: connection index */
     uint32_t listener;         /* index, with TF_EMBRYO */
+    uint32_t flight;           /* tx_flight index, NIL: none */
+    uint32_t reasm;            /* rx_reasm index, NIL: none */
 
     /* Send sequence space (RFC 9293 3.3.1). s.tx.head corresponds to snd_una, s.tx.tail to what is queued. */
     uint32_t iss, snd_una, snd_nxt;
@@ -90,22 +101,19 @@ struct tcp_conn {
     uint32_t snd_sml;     /* end of the last small segment sent (Minshall's Nagle) */
     uint16_t mss;         /* payload bytes of a full segment, options taken off */
     uint16_t peer_mss;
-    uint8_t snd_wscale, rcv_wscale;
+    uint8_t snd_wscale : 4, rcv_wscale : 4;
     uint8_t quick_acks; /* ACKs still to be sent at once at the start */
     uint8_t probes;     /* retransmissions or probes in a row that nothing answered */
+    uint32_t cwnd, ssthresh;
+    uint32_t cwnd_full_end; /* with TF_CWND_FULL: snd_nxt when the window was last used up */
+    uint32_t fin_end;       /* with TF_FIN_QUEUED: low half of the FIN's stream offset, the end of all data */
 
     /* Receive sequence space. s.rx.tail corresponds to rcv_nxt. */
+    uint32_t rcv_mss;   /* largest segment seen lately: delayed ACK counts in these */
     uint64_t rx_notify; /* as the slot says it: rx_head from which the application kicks */
     uint32_t irs, rcv_nxt;
-    uint32_t rcv_adv;     /* right edge that was advertised */
-    uint32_t rcv_wup;     /* rcv_nxt in the last ACK sent */
-    uint32_t rcv_fin_seq; /* with TF_FIN_EARLY */
-    uint32_t rcv_mss;     /* largest segment seen lately: delayed ACK counts in these */
-    uint32_t ooo_head;    /* rx_range index */
-    uint16_t ooo_count;
-    uint16_t pad;
-    uint32_t ooo_stamp;
-    uint32_t dsack_start, dsack_end;
+    uint32_t rcv_adv; /* right edge that was advertised */
+    uint32_t rcv_wup; /* rcv_nxt in the last ACK sent */
 
     /* Timestamps (RFC 7323). */
     uint32_t tsoff;
@@ -116,39 +124,15 @@ struct tcp_conn {
     uint32_t srtt8_us, rttvar4_us, rto_us;
     uint32_t min_rtt_us;
 
-    uint64_t fin_off; /* with TF_FIN_QUEUED: stream offset of the FIN, the end of all data */
-
-    /* In flight. */
-    uint32_t seg_head, seg_tail; /* tx_seg indices */
-    uint32_t seg_count;
-    uint32_t sacked_bytes, lost_bytes, retrans_bytes;
-    uint32_t high_sacked; /* highest sequence number selectively acknowledged */
-
-    /* RACK (RFC 8985): the latest delivery. */
-    uint64_t rack_xmit_us;
-    uint32_t rack_end;
-    uint32_t rack_rtt_us;
-    uint32_t reo_wnd_mult;
-    uint32_t dup_acks;
-
-    /* Recovery: point, PRR (RFC 6937), undo. */
-    uint32_t recover;
-    uint32_t recover_fs;
-    uint32_t prr_delivered, prr_out;
-    uint32_t undo_marker, undo_cwnd, undo_ssthresh, undo_retrans;
-
-    /* Congestion control. */
-    uint32_t cwnd, ssthresh;
-    uint32_t cwnd_full_end; /* with TF_CWND_FULL: snd_nxt when the window was last used up */
-    uint32_t cc[10];        /* the algorithm's own */
+    uint32_t cc[8]; /* the congestion control algorithm's own */
 
     struct tcp_options_set o;
+    uint32_t oow_ack_ms; /* last ACK for a segment outside the window; 0: none */
 
     /* Timers: absolute times, 0: off. */
     uint64_t rto_at_us; /* see rto_mode */
     uint64_t delack_at_us;
     uint64_t keep_at_us;       /* keep-alive; FIN_WAIT_2 or orphan limit when TF_ORPHAN */
-    uint64_t oow_ack_us;       /* last ACK for a segment outside the window */
     uint64_t sent_us;          /* last data segment sent: idle restart */
     uint64_t rcvd_us;          /* last segment received: keep-alive */
     uint64_t first_unacked_us; /* when the oldest unanswered transmission began: user time-out */
@@ -157,9 +141,8 @@ struct tcp_conn {
     uint64_t delivered;
     uint32_t total_retrans;
     uint32_t segs_in, segs_out;
-    uint32_t tlp_end; /* snd_nxt when a loss probe was sent; 0: none */
 };
 
-static_assert(sizeof(struct tcp_conn) <= 640, "the record of an idle connection stays small");
+static_assert(sizeof(struct tcp_conn) <= 512, "the record of an idle connection stays small");
 
 #endif

@@ -62,4 +62,6 @@ static inline uint8_t sock_ttl(const struct engine *e, const struct sock *s)
     return ttl ? ttl : e->cfg.ttl;
 }
 
+#include "daemon/engine/tcp_flight.h"
+
 #endif

@@ -14,7 +14,7 @@ struct arena_header {
 };
 
 #define ARENA_MAGIC          UINT64_C(0x414e455241474b53) /* "SKGARENA" */
-#define ARENA_LAYOUT_VERSION 1u
+#define ARENA_LAYOUT_VERSION 2u
 #define ALIGN_UP(x, a)       (((x) + (a)-1) & ~((size_t)(a)-1))
 
 void engine_config_default(struct engine_config *cfg)
@@ -31,6 +31,8 @@ void engine_config_default(struct engine_config *cfg)
         .neigh_max = 1024,
         .range_max = 65536,
         .txseg_max = 262144,
+        .flight_max = 65536,
+        .reasm_max = 32768,
         .frag_max = 16,
         .pkt_max = 512,
         .mtu = 1500,
@@ -63,8 +65,9 @@ void engine_config_default(struct engine_config *cfg)
 
 static bool config_ok(const struct engine_config *c)
 {
-    const uint32_t pools[] = {c->conn_max,    c->listen_max, c->udp_max,   c->req_max,   c->tw_max,
-                              c->session_max, c->neigh_max,  c->range_max, c->txseg_max, c->frag_max};
+    const uint32_t pools[] = {c->conn_max,  c->listen_max,  c->udp_max,    c->req_max,
+                              c->tw_max,    c->session_max, c->neigh_max,  c->range_max,
+                              c->txseg_max, c->frag_max,    c->flight_max, c->reasm_max};
 
     for (size_t i = 0; i < ARRAY_LEN(pools); i++)
         if (pools[i] < 1 || pools[i] > 1u << 26)
@@ -182,6 +185,8 @@ static void write_header(struct arena_header *h, const struct engine_config *cfg
                     sizeof(struct tcp_tw),
                     sizeof(struct rx_range),
                     sizeof(struct tx_seg),
+                    sizeof(struct tx_flight),
+                    sizeof(struct rx_reasm),
                     sizeof(struct udp_sock),
                     cfg->conn_max,
                     cfg->listen_max,
@@ -189,6 +194,8 @@ static void write_header(struct arena_header *h, const struct engine_config *cfg
                     cfg->tw_max,
                     cfg->range_max,
                     cfg->txseg_max,
+                    cfg->flight_max,
+                    cfg->reasm_max,
                     cfg->udp_max};
     const struct sip_key fixed = {{ARENA_MAGIC, ARENA_LAYOUT_VERSION}};
 

@@ -74,6 +74,8 @@ struct engine_config {
     uint32_t neigh_max;        /* neighbours */
     uint32_t range_max;        /* out-of-order ranges, all connections together */
     uint32_t txseg_max;        /* segments in flight, all connections together */
+    uint32_t flight_max;       /* connections with something in flight at once */
+    uint32_t reasm_max;        /* connections with out-of-order data at once */
     uint32_t frag_max;         /* datagrams under reassembly */
     uint32_t pkt_max;          /* frames queued to send (power of two) */
     uint64_t orphan_bytes_max; /* bytes that closed connections may still have to send, all together */

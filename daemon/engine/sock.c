@@ -120,7 +120,7 @@ static void press(struct engine *e, struct session *ss)
  * writing there right now. */
 static void reclaim(struct engine *e, struct session *ss, int sid, struct sock *s)
 {
-    bool holes = s->kind == SK_TCP && ((struct tcp_conn *)s)->ooo_head != NIL;
+    bool holes = s->kind == SK_TCP && tcp_reass_holes(e, (struct tcp_conn *)s);
 
     sock_pull_rx(e, s);
     if (s->rx.region && s->rx.head == s->rx.tail && !holes) {

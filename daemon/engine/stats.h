@@ -74,6 +74,7 @@ enum stat {
     ST_TCP_LOST_RETRANSMIT, /* a retransmission was itself lost */
     ST_TCP_OFO_QUEUE,       /* segments kept out of order */
     ST_TCP_OFO_DROP,        /* no range record, or no room */
+    ST_TCP_REASM_EMPTY,     /* no record for what lies beyond a hole */
     ST_TCP_RCV_COLLAPSED,   /* out-of-order ranges merged */
     ST_TCP_RCV_OLD,         /* wholly duplicate data */
     ST_TCP_RCV_OUT_OF_WINDOW,
@@ -95,10 +96,11 @@ enum stat {
     ST_TCP_ABORT_ON_MEMORY, /* closed when there were too many orphans */
     ST_TCP_DEFER_ACCEPT_DROP,
     ST_TCP_TW_CREATED,
-    ST_TCP_TW_RECYCLED, /* reused for a new connection (RFC 6191) */
-    ST_TCP_TW_OVERFLOW, /* pushed out early */
-    ST_TCP_TXSEG_EMPTY, /* sending waited for a segment record */
-    ST_TCP_CONN_FULL,   /* no connection record */
+    ST_TCP_TW_RECYCLED,  /* reused for a new connection (RFC 6191) */
+    ST_TCP_TW_OVERFLOW,  /* pushed out early */
+    ST_TCP_TXSEG_EMPTY,  /* sending waited for a segment record */
+    ST_TCP_FLIGHT_EMPTY, /* sending waited for a flight record */
+    ST_TCP_CONN_FULL,    /* no connection record */
     /* Applications */
     ST_APP_KICKS,
     ST_APP_KICK_BAD, /* slot out of range or empty */

@@ -81,6 +81,15 @@ struct tcp_tw {
     uint64_t expires_us;
 };
 
+/** What a connection knows about data that is not in order. */
+struct rx_reasm {
+    uint32_t head; /* rx_range index */
+    uint32_t count;
+    uint32_t stamp;                  /* of the range touched last */
+    uint32_t dsack_start, dsack_end; /* with TF_DSACK: the duplicate to report */
+    uint32_t fin_seq;                /* with TF_FIN_EARLY */
+};
+
 /** Bytes received out of order: [start, end), linked in sequence order. */
 struct rx_range {
     uint32_t start, end;
@@ -96,6 +105,36 @@ struct tx_seg {
     uint16_t flags;     /* TXS_* */
     uint16_t retrans;   /* times sent again */
     uint64_t delivered; /* conn.delivered when it was sent: delivery rate samples */
+};
+
+/**
+ * What a connection knows about its data in flight, and how it recovers what was lost. Starts anew with each
+ * flight, but for undo and the loss probe.
+ */
+struct tx_flight {
+    uint32_t conn;               /* index of the owner */
+    bool lingers;                /* nothing is in flight: on the list of those that can be taken back */
+    uint32_t seg_head, seg_tail; /* tx_seg indices */
+    uint32_t seg_count;
+    uint32_t sacked_bytes, lost_bytes, retrans_bytes;
+    uint32_t high_sacked; /* highest sequence number selectively acknowledged */
+
+    /* RACK (RFC 8985): the latest delivery. */
+    uint64_t rack_xmit_us;
+    uint32_t rack_end;
+    uint32_t rack_rtt_us;
+
+    /* Recovery: point, PRR (RFC 6937). */
+    uint32_t dup_acks;
+    uint32_t recover;
+    uint32_t recover_fs;
+    uint32_t prr_delivered, prr_out;
+
+    /* The rest outlives the flight, as long as no other connection needs the record. */
+    uint32_t undo_marker, undo_cwnd, undo_ssthresh, undo_retrans; /* undo_cwnd 0: nothing to undo */
+    uint32_t tlp_end; /* snd_nxt when a loss probe was sent; 0: none */
+
+    uint32_t linger_next, linger_prev; /* records with nothing in flight, oldest first */
 };
 
 #define TXS_SACKED  (1u << 0)
@@ -138,11 +177,14 @@ struct tcp_table {
     struct tcp_tw *tws;
     struct rx_range *ranges;
     struct tx_seg *segs;
+    struct tx_flight *flights;
+    struct rx_reasm *reasms;
     /* scratch */
-    struct pool conn_pool, listener_pool, req_pool, tw_pool, range_pool, seg_pool;
+    struct pool conn_pool, listener_pool, req_pool, tw_pool, range_pool, seg_pool, flight_pool, reasm_pool;
     uint32_t listen_bucket[LISTEN_BUCKETS]; /* listener index */
     uint32_t tx_head, tx_tail;              /* connections with something to send, through tx_next */
     uint32_t tw_oldest, tw_newest;
+    uint32_t linger_oldest, linger_newest; /* tx_flight: kept after the flight, taken back when needed */
     uint32_t tw_iss; /* while a SYN that ended a TIME_WAIT is handed on: the sequence number to use; else 0 */
     struct sip_key isn_key, ts_key, cookie_key, limit_key;
     uint64_t challenge_second; /* RFC 5961 7: the second that is being counted */
@@ -227,8 +269,19 @@ void tcp_answer_outside(struct engine *e, struct tcp_conn *c, const struct tcp_s
 /* tcp_reass.c */
 /** Take the data of a segment inside the window: [seq, seq + len). */
 void tcp_reass_add(struct engine *e, struct tcp_conn *c, uint32_t seq, const uint8_t *data, uint32_t len);
+/** Forget what lies beyond rcv_nxt. */
 void tcp_reass_free(struct engine *e, struct tcp_conn *c);
-/** SACK blocks to send, D-SACK first; returns their number, at most `max`. */
+/** The peer sent [start, end) twice: to be reported, if SACK is in use and a record is free. */
+void tcp_reass_dsack(struct engine *e, struct tcp_conn *c, uint32_t start, uint32_t end);
+/** The report went out. */
+void tcp_reass_reported(struct engine *e, struct tcp_conn *c);
+/** A FIN lies at `seq`, beyond a hole. */
+void tcp_reass_fin(struct engine *e, struct tcp_conn *c, uint32_t seq);
+/** That FIN has been reached. */
+bool tcp_reass_fin_due(const struct engine *e, const struct tcp_conn *c);
+/** Something lies beyond a hole. */
+bool tcp_reass_holes(const struct engine *e, const struct tcp_conn *c);
+/** SACK blocks to send, D-SACK first; returns their number, at most `max`. The connection has a record. */
 unsigned tcp_reass_sacks(const struct engine *e, const struct tcp_conn *c, struct tcp_sack_block *ret,
                          unsigned max);
 
@@ -277,15 +330,6 @@ struct tcp_acked {
     bool dsack;
     bool retrans_acked; /* something that had been retransmitted was acknowledged */
 };
-/** A run of new data goes out. False: no record free. */
-bool tcp_seg_push(struct engine *e, struct tcp_conn *c, uint32_t start, uint32_t end, uint16_t flags);
-/** Cut `seg` so that it ends at `at`. False: no record free. */
-bool tcp_seg_split(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t at);
-/** The segment `seg` goes out again now. */
-void tcp_seg_resent(struct engine *e, struct tcp_conn *c, uint32_t seg);
-/** First segment that is lost and not in flight again; NIL: none. */
-uint32_t tcp_seg_next_lost(const struct engine *e, const struct tcp_conn *c);
-void tcp_segs_free(struct engine *e, struct tcp_conn *c);
 void tcp_recovery_sack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, struct tcp_acked *a);
 void tcp_recovery_cum(struct engine *e, struct tcp_conn *c, uint32_t ack, struct tcp_acked *a);
 /** After both: detect losses, enter, run or leave recovery, set cwnd. */
@@ -299,11 +343,6 @@ void tcp_recovery_reorder_timeout(struct engine *e, struct tcp_conn *c);
 static inline uint32_t tcp_flight(const struct tcp_conn *c)
 {
     return c->snd_nxt - c->snd_una;
-}
-/** RFC 6675's pipe: bytes believed to be in the network. */
-static inline uint32_t tcp_pipe(const struct tcp_conn *c)
-{
-    return tcp_flight(c) - c->sacked_bytes - c->lost_bytes + c->retrans_bytes;
 }
 
 /* tcp_timer.c */

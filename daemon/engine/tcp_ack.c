@@ -67,12 +67,12 @@ static void after_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg
         tcp_rtt_sample(e, c, a->rtt_us);
         c->backoff = 0;
     }
-    if (c->tlp_end && seq_ge(c->snd_una, c->tlp_end)) {
+    if (flight_of(e, c)->tlp_end && seq_ge(c->snd_una, flight_of(e, c)->tlp_end)) {
         /* The probe spoiled the sample. Without one for ever the path would be probed too early for ever: the
          * next flight is sent without a probe, and measured. */
         if (!a->rtt_us && !c->backoff)
             c->backoff = 1;
-        c->tlp_end = 0;
+        flight_mut(e, c)->tlp_end = 0;
     }
     if (c->rto_mode == RTO_REORDER && tcp_flight(c))
         return;
@@ -116,7 +116,8 @@ bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s
         c->rto_at_us = 0;
         c->backoff = 0;
     }
-    if (c->lost_bytes || c->s.tx.tail - c->s.tx.head > tcp_flight(c) ||
+    tcp_flight_settle(e, c);
+    if (flight_of(e, c)->lost_bytes || c->s.tx.tail - c->s.tx.head > tcp_flight(c) ||
         (c->flags & (TF_FIN_QUEUED | TF_FIN_SENT)) == TF_FIN_QUEUED)
         tcp_output_schedule(e, c);
     return true;

@@ -9,15 +9,17 @@
 #include "daemon/engine/seq.h"
 
 /* RFC 5961 7, 10: of one connection, no more often than this (Linux's tcp_invalid_ratelimit). */
-#define ANSWER_INTERVAL_US 500000u
+#define ANSWER_INTERVAL_MS 500u
 
 static bool rate_ok(struct engine *e, struct tcp_conn *c)
 {
-    if (c->oow_ack_us && e->now_us - c->oow_ack_us < ANSWER_INTERVAL_US) {
+    uint32_t now_ms = (uint32_t)(e->now_us / 1000);
+
+    if (c->oow_ack_ms && now_ms - c->oow_ack_ms < ANSWER_INTERVAL_MS) {
         stat_inc(&e->stats, ST_TCP_CHALLENGE_LIMITED);
         return false;
     }
-    c->oow_ack_us = e->now_us;
+    c->oow_ack_ms = now_ms ? now_ms : 1;
     return true;
 }
 

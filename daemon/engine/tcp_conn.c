@@ -19,14 +19,17 @@ size_t tcp_arena_bytes(const struct engine_config *cfg)
            ALIGN64(cfg->listen_max * sizeof(struct tcp_listener)) +
            ALIGN64(cfg->req_max * sizeof(struct tcp_req)) + ALIGN64(cfg->tw_max * sizeof(struct tcp_tw)) +
            ALIGN64(cfg->range_max * sizeof(struct rx_range)) +
-           ALIGN64(cfg->txseg_max * sizeof(struct tx_seg));
+           ALIGN64(cfg->txseg_max * sizeof(struct tx_seg)) +
+           ALIGN64(cfg->flight_max * sizeof(struct tx_flight)) +
+           ALIGN64(cfg->reasm_max * sizeof(struct rx_reasm));
 }
 
 size_t tcp_scratch_bytes(const struct engine_config *cfg)
 {
     return ALIGN64((size_t)cfg->conn_max * 4) + ALIGN64((size_t)cfg->listen_max * 4) +
            ALIGN64((size_t)cfg->req_max * 4) + ALIGN64((size_t)cfg->tw_max * 4) +
-           ALIGN64((size_t)cfg->range_max * 4) + ALIGN64((size_t)cfg->txseg_max * 4);
+           ALIGN64((size_t)cfg->range_max * 4) + ALIGN64((size_t)cfg->txseg_max * 4) +
+           ALIGN64((size_t)cfg->flight_max * 4) + ALIGN64((size_t)cfg->reasm_max * 4);
 }
 
 /* Lowest indices are handed out first, so that few records stay in few pages. */
@@ -59,12 +62,19 @@ void tcp_init(struct engine *e, void *arena, void *scratch)
     t->ranges = (void *)a;
     a += ALIGN64(cfg->range_max * sizeof(struct rx_range));
     t->segs = (void *)a;
+    a += ALIGN64(cfg->txseg_max * sizeof(struct tx_seg));
+    t->flights = (void *)a;
+    a += ALIGN64(cfg->flight_max * sizeof(struct tx_flight));
+    t->reasms = (void *)a;
     s = pool_init(&t->conn_pool, s, cfg->conn_max);
     s = pool_init(&t->listener_pool, s, cfg->listen_max);
     s = pool_init(&t->req_pool, s, cfg->req_max);
     s = pool_init(&t->tw_pool, s, cfg->tw_max);
     s = pool_init(&t->range_pool, s, cfg->range_max);
-    (void)pool_init(&t->seg_pool, s, cfg->txseg_max);
+    s = pool_init(&t->seg_pool, s, cfg->txseg_max);
+    s = pool_init(&t->flight_pool, s, cfg->flight_max);
+    (void)pool_init(&t->reasm_pool, s, cfg->reasm_max);
+    t->linger_oldest = t->linger_newest = NIL;
     for (uint32_t i = 0; i < LISTEN_BUCKETS; i++)
         t->listen_bucket[i] = NIL;
     t->tx_head = t->tx_tail = NIL;
@@ -93,7 +103,7 @@ struct tcp_conn *tcp_conn_new(struct engine *e)
     c->s.sid = c->s.heap_sid = -1;
     c->s.pub_state = SG_ST_OPEN;
     c->tx_next = c->tx_prev = c->acc_next = c->listener = NIL;
-    c->ooo_head = c->seg_head = c->seg_tail = NIL;
+    c->flight = c->reasm = NIL;
     c->o.rcv_log2 = e->cfg.rcvbuf_log2;
     c->o.snd_log2 = e->cfg.sndbuf_log2;
     c->o.cc = e->cfg.congestion;
@@ -200,8 +210,6 @@ void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us)
     c->ssthresh = INT32_MAX;
     c->quick_acks = 8;
     c->rcvd_us = now_us;
-    c->recover = c->snd_una;
-    c->high_sacked = c->snd_una;
     c->snd_sml = c->snd_una;
     cc_by_id(c->o.cc)->init(c);
     c->s.pub_state = SG_ST_CONNECTED;
@@ -260,7 +268,7 @@ void tcp_conn_end(struct engine *e, struct tcp_conn *c, int error)
     wheel_cancel(&e->wheel, node_of_conn(&e->cfg, tcp_conn_index(e, c)));
     c->rto_at_us = c->delack_at_us = c->keep_at_us = 0;
     c->rto_mode = RTO_OFF;
-    tcp_segs_free(e, c);
+    tcp_flight_free(e, c);
     tcp_reass_free(e, c);
     if (c->s.bind_flags & BIND_COUNT)
         sock_port_release(e, &c->s); /* A port that was bound by hand stays bound until close. */

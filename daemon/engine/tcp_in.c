@@ -42,23 +42,14 @@ static enum verdict step1_acceptable(struct engine *e, struct tcp_conn *c, struc
     }
     if (seq_lt(end, c->rcv_nxt) || (end == c->rcv_nxt && end != s->seq)) {
         stat_inc(&e->stats, ST_TCP_RCV_OLD);
-        if (s->len && c->flags & TF_SACK) {
-            c->dsack_start = s->seq;
-            c->dsack_end = s->seq + s->len;
-            c->flags |= TF_DSACK;
-            stat_inc(&e->stats, ST_TCP_DSACK_SENT);
-        }
+        if (s->len)
+            tcp_reass_dsack(e, c, s->seq, s->seq + s->len);
         goto unacceptable;
     }
     if (seq_lt(s->seq, c->rcv_nxt)) { /* Old in front. */
         uint32_t old = c->rcv_nxt - s->seq;
 
-        if (c->flags & TF_SACK) {
-            c->dsack_start = s->seq;
-            c->dsack_end = s->seq + old;
-            c->flags |= TF_DSACK;
-            stat_inc(&e->stats, ST_TCP_DSACK_SENT);
-        }
+        tcp_reass_dsack(e, c, s->seq, c->rcv_nxt);
         s->seq += old;
         s->data += old;
         s->len -= old;
@@ -225,21 +216,30 @@ static enum verdict step7_text(struct engine *e, struct tcp_conn *c, const struc
         c->flags |= TF_ACK_PUSHED;
     else
         c->flags |= TF_ACK_NOW; /* RFC 5681 4.2: out of order, or filling a hole */
-    if (c->ooo_head != NIL)
+    if (tcp_reass_holes(e, c))
         c->flags |= TF_ACK_NOW;
     tcp_reass_add(e, c, s->seq, s->data, s->len);
     return SEG_GO_ON;
 }
 
+/* The peer's FIN has been reached, by this segment or by the data that was missing before it. */
+static bool fin_reached(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (c->flags & TF_FIN_RCVD)
+        return false;
+    if (s->flags & TCP_FIN && may_receive(c)) {
+        c->flags |= TF_ACK_NOW;
+        if (s->seq + s->len == c->rcv_nxt)
+            return true;
+        tcp_reass_fin(e, c, s->seq + s->len);
+    }
+    return tcp_reass_fin_due(e, c);
+}
+
 /* Eighth, FIN. */
 static enum verdict step8_fin(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
 {
-    if (s->flags & TCP_FIN && may_receive(c) && !(c->flags & TF_FIN_RCVD)) {
-        c->flags |= TF_FIN_EARLY;
-        c->rcv_fin_seq = s->seq + s->len;
-        c->flags |= TF_ACK_NOW;
-    }
-    if (!(c->flags & TF_FIN_EARLY) || c->rcv_nxt != c->rcv_fin_seq || c->flags & TF_FIN_RCVD)
+    if (!fin_reached(e, c, s))
         return SEG_GO_ON;
     c->flags |= TF_FIN_RCVD | TF_ACK_NOW;
     c->rcv_nxt++;

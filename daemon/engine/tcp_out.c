@@ -140,16 +140,16 @@ static uint32_t put_ts(const struct engine *e, const struct tcp_conn *c, uint8_t
     return 12;
 }
 
-static uint32_t put_sack(const struct engine *e, struct tcp_conn *c, uint8_t *o, uint32_t room)
+static uint32_t put_sack(struct engine *e, struct tcp_conn *c, uint8_t *o, uint32_t room)
 {
     struct tcp_sack_block b[TCP_SACK_MAX];
     unsigned max = room < 12 ? 0 : (room - 4) / 8;
     unsigned n;
 
-    if (!(c->flags & TF_SACK) || (c->ooo_head == NIL && !(c->flags & TF_DSACK)) || !max)
+    if (!(c->flags & TF_SACK) || c->reasm == NIL || !max)
         return 0;
     n = tcp_reass_sacks(e, c, b, max < TCP_SACK_MAX ? max : TCP_SACK_MAX);
-    c->flags &= ~TF_DSACK;
+    tcp_reass_reported(e, c);
     if (!n)
         return 0;
     o[0] = o[1] = TCP_OPT_NOP;
@@ -325,9 +325,9 @@ static uint32_t usable_window(const struct tcp_conn *c)
     return seq_gt(edge, c->snd_nxt) ? edge - c->snd_nxt : 0;
 }
 
-static uint32_t cwnd_room(const struct tcp_conn *c)
+static uint32_t cwnd_room(const struct engine *e, const struct tcp_conn *c)
 {
-    uint32_t pipe = tcp_pipe(c);
+    uint32_t pipe = tcp_pipe(e, c);
 
     return c->cwnd > pipe ? c->cwnd - pipe : 0;
 }
@@ -353,7 +353,7 @@ static uint32_t next_len(struct engine *e, struct tcp_conn *c, bool *fin)
 {
     uint64_t avail = unsent(c);
     uint32_t wnd = usable_window(c);
-    uint32_t room = cwnd_room(c);
+    uint32_t room = cwnd_room(e, c);
     uint32_t max = gso_bytes_max(e, c);
     uint32_t len = avail < max ? (uint32_t)avail : max;
 
@@ -388,14 +388,11 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
         o.flags |= TCP_PSH;
     if (fin)
         o.flags |= TCP_FIN;
-    if (!tcp_seg_push(e, c, o.seq, end,
-                      (uint16_t)((fin ? TXS_FIN : 0) | (o.flags & TCP_PSH ? TXS_PSH : 0)))) {
-        stat_inc(&e->stats, ST_TCP_TXSEG_EMPTY);
+    if (!tcp_seg_push(e, c, o.seq, end, (uint16_t)((fin ? TXS_FIN : 0) | (o.flags & TCP_PSH ? TXS_PSH : 0))))
         return false;
-    }
     c->snd_nxt = end;
     /* The window limits us when it is used up, in slow start also when half of it is (as in Linux). */
-    if (tcp_pipe(c) >= c->cwnd || (c->cwnd < c->ssthresh && tcp_flight(c) > c->cwnd / 2)) {
+    if (tcp_pipe(e, c) >= c->cwnd || (c->cwnd < c->ssthresh && tcp_flight(c) > c->cwnd / 2)) {
         c->flags |= TF_CWND_FULL;
         c->cwnd_full_end = c->snd_nxt;
     }
@@ -409,8 +406,7 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
     if (idle)
         c->first_unacked_us = e->now_us;
     c->sent_us = e->now_us;
-    if (c->ca_state != CA_OPEN)
-        c->prr_out += end - o.seq;
+    flight_mut(e, c)->prr_out += end - o.seq;
     if (idle || c->rto_mode == RTO_OFF || c->rto_mode == RTO_PERSIST)
         tcp_rto_restart(e, c);
     else
@@ -444,7 +440,7 @@ static bool resend(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t 
     if (!emit(e, c, &o))
         return false;
     tcp_seg_resent(e, c, seg);
-    c->prr_out += len;
+    flight_mut(e, c)->prr_out += len;
     if (c->rto_mode == RTO_OFF)
         tcp_rto_restart(e, c);
     return true;
@@ -457,7 +453,7 @@ static bool send_loss_probe(struct engine *e, struct tcp_conn *c)
     uint32_t wnd = usable_window(c);
 
     c->flags &= ~TF_TLP;
-    if (c->seg_tail == NIL || c->ca_state != CA_OPEN)
+    if (!tcp_flight(c) || c->ca_state != CA_OPEN)
         return true;
     if (avail && wnd) {
         uint32_t len = avail < c->mss ? (uint32_t)avail : c->mss;
@@ -465,17 +461,17 @@ static bool send_loss_probe(struct engine *e, struct tcp_conn *c)
         if (!send_new(e, c, len < wnd ? len : wnd, false))
             return true;
     } else {
-        uint32_t seg = c->seg_tail;
+        uint32_t seg = flight_of(e, c)->seg_tail;
         uint32_t len = e->tcp.segs[seg].end - e->tcp.segs[seg].start;
 
         if (e->tcp.segs[seg].flags & TXS_SACKED)
             return true;
         if (len > c->mss && tcp_seg_split(e, c, seg, e->tcp.segs[seg].end - c->mss))
-            seg = c->seg_tail;
+            seg = flight_of(e, c)->seg_tail;
         if (!resend(e, c, seg, c->mss))
             return true;
     }
-    c->tlp_end = c->snd_nxt;
+    flight_mut(e, c)->tlp_end = c->snd_nxt;
     tcp_rto_restart(e, c);
     return true;
 }
@@ -511,14 +507,14 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
     if (c->flags & TF_TLP && pktq_room(&e->txq) > TX_RESERVE)
         (void)send_loss_probe(e, c);
     for (;;) {
-        uint32_t seg = c->lost_bytes ? tcp_seg_next_lost(e, c) : NIL;
-        uint32_t room = cwnd_room(c);
+        uint32_t seg = flight_of(e, c)->lost_bytes ? tcp_seg_next_lost(e, c) : NIL;
+        uint32_t room = cwnd_room(e, c);
         uint32_t len;
 
         if (pktq_room(&e->txq) <= TX_RESERVE || sent >= TX_SHARE_BYTES)
             return false;
         if (seg != NIL) {
-            if (room < c->mss && tcp_pipe(c) > 0)
+            if (room < c->mss && tcp_pipe(e, c) > 0)
                 break;
             len = e->tcp.segs[seg].end - e->tcp.segs[seg].start;
             if (!resend(e, c, seg, room))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loss detection and recovery: the list of segments in flight, SACK (RFC 2018, 2883, 6675's pipe), RACK
+ * Loss detection and recovery: SACK (RFC 2018, 2883, 6675's pipe), RACK
  * (RFC 8985) for what is lost, PRR (RFC 6937) for how fast to send during recovery, undo by D-SACK.
  *
  * Peers without SACK: each duplicate ACK stands for one segment that arrived (RFC 6582), counted in
@@ -12,131 +12,32 @@
 
 #define DUPTHRESH 3u /* RFC 5681, RFC 8985 6.2 */
 
-static struct tx_seg *seg_at(struct engine *e, uint32_t i)
-{
-    return &e->tcp.segs[i];
-}
-
-static uint32_t seg_len(const struct tx_seg *t)
-{
-    return t->end - t->start;
-}
-
-/* ---- The list ------------------------------------------------------------------------------------- */
-
-bool tcp_seg_push(struct engine *e, struct tcp_conn *c, uint32_t start, uint32_t end, uint16_t flags)
-{
-    uint32_t i = pool_get(&e->tcp.seg_pool);
-    struct tx_seg *t;
-
-    if (i == NIL)
-        return false;
-    t = seg_at(e, i);
-    *t = (struct tx_seg){.start = start,
-                         .end = end,
-                         .xmit_us = e->now_us,
-                         .next = NIL,
-                         .flags = flags,
-                         .delivered = c->delivered};
-    if (c->seg_tail != NIL)
-        seg_at(e, c->seg_tail)->next = i;
-    else
-        c->seg_head = i;
-    c->seg_tail = i;
-    c->seg_count++;
-    return true;
-}
-
-bool tcp_seg_split(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t at)
-{
-    uint32_t i = pool_get(&e->tcp.seg_pool);
-    struct tx_seg *t = seg_at(e, seg);
-    struct tx_seg *rest;
-
-    if (i == NIL)
-        return false;
-    ENG_ASSERT(seq_lt(t->start, at) && seq_lt(at, t->end));
-    rest = seg_at(e, i);
-    *rest = *t;
-    rest->start = at;
-    t->end = at;
-    t->next = i;
-    t->flags &= (uint16_t) ~(TXS_FIN | TXS_PSH);
-    if (c->seg_tail == seg)
-        c->seg_tail = i;
-    c->seg_count++;
-    return true;
-}
-
-static void seg_pop(struct engine *e, struct tcp_conn *c)
-{
-    uint32_t i = c->seg_head;
-
-    c->seg_head = seg_at(e, i)->next;
-    if (c->seg_head == NIL)
-        c->seg_tail = NIL;
-    c->seg_count--;
-    pool_put(&e->tcp.seg_pool, i);
-}
-
-void tcp_segs_free(struct engine *e, struct tcp_conn *c)
-{
-    while (c->seg_head != NIL)
-        seg_pop(e, c);
-    c->sacked_bytes = c->lost_bytes = c->retrans_bytes = 0;
-}
-
-void tcp_seg_resent(struct engine *e, struct tcp_conn *c, uint32_t seg)
-{
-    struct tx_seg *t = seg_at(e, seg);
-
-    if (!(t->flags & TXS_RETRANS))
-        c->retrans_bytes += seg_len(t);
-    t->flags |= TXS_RETRANS;
-    if (!(t->flags &
-          TXS_LOST)) { /* A loss probe: it counts as lost and sent again, so the pipe is unchanged. */
-        t->flags |= TXS_LOST;
-        c->lost_bytes += seg_len(t);
-    }
-    t->xmit_us = e->now_us;
-    t->retrans++;
-    c->total_retrans++;
-    c->undo_retrans++;
-    stat_inc(&e->stats, ST_TCP_RETRANS_SEGS);
-}
-
-uint32_t tcp_seg_next_lost(const struct engine *e, const struct tcp_conn *c)
-{
-    for (uint32_t i = c->seg_head; i != NIL; i = e->tcp.segs[i].next)
-        if ((e->tcp.segs[i].flags & (TXS_LOST | TXS_RETRANS | TXS_SACKED)) == TXS_LOST)
-            return i;
-    return NIL;
-}
-
 static void mark_lost(struct engine *e, struct tcp_conn *c, struct tx_seg *t, struct tcp_acked *a)
 {
+    struct tx_flight *f = flight_mut(e, c);
+
     if (t->flags & TXS_RETRANS) {
         t->flags &= (uint16_t)~TXS_RETRANS;
-        c->retrans_bytes -= seg_len(t);
+        f->retrans_bytes -= seg_len(t);
         stat_inc(&e->stats, ST_TCP_LOST_RETRANSMIT);
     }
     if (!(t->flags & TXS_LOST)) {
         t->flags |= TXS_LOST;
-        c->lost_bytes += seg_len(t);
+        f->lost_bytes += seg_len(t);
     }
     if (a)
         a->lost_bytes += seg_len(t);
 }
 
 /* The segment leaves the network: take its bytes from the counts that hold them. */
-static void uncount(struct tcp_conn *c, struct tx_seg *t, uint32_t len)
+static void uncount(struct tx_flight *f, const struct tx_seg *t, uint32_t len)
 {
     if (t->flags & TXS_SACKED)
-        c->sacked_bytes -= len;
+        f->sacked_bytes -= len;
     if (t->flags & TXS_LOST)
-        c->lost_bytes -= len;
+        f->lost_bytes -= len;
     if (t->flags & TXS_RETRANS)
-        c->retrans_bytes -= len;
+        f->retrans_bytes -= len;
 }
 
 /* ---- Acknowledgments --------------------------------------------------------------------------------- */
@@ -144,6 +45,7 @@ static void uncount(struct tcp_conn *c, struct tx_seg *t, uint32_t len)
 /* RFC 8985 6.2 steps 1 and 2: remember the most recently sent segment that was delivered. */
 static void rack_update(struct engine *e, struct tcp_conn *c, const struct tx_seg *t, struct tcp_acked *a)
 {
+    struct tx_flight *f = flight_mut(e, c);
     uint64_t rtt = e->now_us - t->xmit_us;
 
     if (t->retrans) {
@@ -154,29 +56,30 @@ static void rack_update(struct engine *e, struct tcp_conn *c, const struct tx_se
     } else {
         a->rtt_us = rtt ? rtt : 1;
     }
-    if (t->xmit_us > c->rack_xmit_us || (t->xmit_us == c->rack_xmit_us && seq_gt(t->end, c->rack_end))) {
-        c->rack_xmit_us = t->xmit_us;
-        c->rack_end = t->end;
-        c->rack_rtt_us = rtt > UINT32_MAX ? UINT32_MAX : (uint32_t)rtt;
+    if (t->xmit_us > f->rack_xmit_us || (t->xmit_us == f->rack_xmit_us && seq_gt(t->end, f->rack_end))) {
+        f->rack_xmit_us = t->xmit_us;
+        f->rack_end = t->end;
+        f->rack_rtt_us = rtt > UINT32_MAX ? UINT32_MAX : (uint32_t)rtt;
     }
 }
 
 static void sack_seg(struct engine *e, struct tcp_conn *c, struct tx_seg *t, struct tcp_acked *a)
 {
+    struct tx_flight *f = flight_mut(e, c);
     uint32_t len = seg_len(t);
 
     if (t->flags & TXS_SACKED)
         return;
     rack_update(e, c, t, a);
-    if (!t->retrans && seq_lt(t->end, c->high_sacked))
+    if (!t->retrans && seq_lt(t->end, f->high_sacked))
         c->flags |= TF_REORDER; /* RFC 8985 6.2 step 3: delivered after something sent later */
-    uncount(c, t, len);
+    uncount(f, t, len);
     t->flags &= (uint16_t) ~(TXS_LOST | TXS_RETRANS);
     t->flags |= TXS_SACKED;
-    c->sacked_bytes += len;
+    f->sacked_bytes += len;
     c->delivered += len;
     a->sacked_bytes += len;
-    c->high_sacked = seq_max(c->high_sacked, t->end);
+    f->high_sacked = seq_max(f->high_sacked, t->end);
 }
 
 /* Where inside `t` a block's edge may cut: at a multiple of the MSS from its start, so that what is sent
@@ -192,7 +95,7 @@ static uint32_t cut_point(const struct tcp_conn *c, const struct tx_seg *t, uint
 static void sack_block(struct engine *e, struct tcp_conn *c, uint32_t start, uint32_t end,
                        struct tcp_acked *a)
 {
-    for (uint32_t i = c->seg_head; i != NIL; i = seg_at(e, i)->next) {
+    for (uint32_t i = flight_of(e, c)->seg_head; i != NIL; i = seg_at(e, i)->next) {
         struct tx_seg *t = seg_at(e, i);
 
         if (seq_ge(t->start, end))
@@ -232,13 +135,13 @@ void tcp_recovery_sack(struct engine *e, struct tcp_conn *c, const struct tcp_se
 {
     unsigned first = 0;
 
-    if (!(c->flags & TF_SACK) || !s->sack_count)
+    if (!(c->flags & TF_SACK) || !s->sack_count || c->flight == NIL)
         return;
     if (is_dsack(c, s)) {
         a->dsack = true;
         first = 1;
-        if (c->undo_retrans)
-            c->undo_retrans--;
+        if (flight_of(e, c)->undo_retrans)
+            flight_mut(e, c)->undo_retrans--;
     }
     for (unsigned i = first; i < s->sack_count; i++) {
         uint32_t start = s->sack[i].start;
@@ -253,8 +156,10 @@ void tcp_recovery_sack(struct engine *e, struct tcp_conn *c, const struct tcp_se
 
 void tcp_recovery_cum(struct engine *e, struct tcp_conn *c, uint32_t ack, struct tcp_acked *a)
 {
-    while (c->seg_head != NIL) {
-        struct tx_seg *t = seg_at(e, c->seg_head);
+    struct tx_flight *f = flight_mut(e, c);
+
+    while (f->seg_head != NIL) {
+        struct tx_seg *t = seg_at(e, f->seg_head);
         uint32_t len;
 
         if (seq_le(ack, t->start))
@@ -263,7 +168,7 @@ void tcp_recovery_cum(struct engine *e, struct tcp_conn *c, uint32_t ack, struct
             len = ack - t->start;
             if (!(t->flags & TXS_SACKED))
                 c->delivered += len;
-            uncount(c, t, len);
+            uncount(f, t, len);
             t->start = ack;
             a->acked_bytes += len;
             break;
@@ -271,27 +176,27 @@ void tcp_recovery_cum(struct engine *e, struct tcp_conn *c, uint32_t ack, struct
         len = seg_len(t);
         if (!(t->flags & TXS_SACKED)) {
             rack_update(e, c, t, a);
-            if (!t->retrans && c->flags & TF_SACK && seq_lt(t->end, c->high_sacked))
+            if (!t->retrans && c->flags & TF_SACK && seq_lt(t->end, f->high_sacked))
                 c->flags |= TF_REORDER;
             c->delivered += len;
         }
-        uncount(c, t, len);
+        uncount(f, t, len);
         a->acked_bytes += len;
-        seg_pop(e, c);
+        tcp_seg_pop(e, c);
     }
-    if (seq_lt(c->high_sacked, ack))
-        c->high_sacked = ack;
+    if (seq_lt(f->high_sacked, ack))
+        f->high_sacked = ack;
 }
 
 /* ---- Loss detection ---------------------------------------------------------------------------------- */
 
 /* RFC 8985 6.2 step 4: how much later than a delivered segment another may still arrive. */
-static uint64_t reorder_window(const struct tcp_conn *c)
+static uint64_t reorder_window(const struct tcp_conn *c, const struct tx_flight *f)
 {
     uint64_t wnd;
 
     if (!(c->flags & TF_REORDER) &&
-        (c->ca_state != CA_OPEN || c->sacked_bytes >= (DUPTHRESH - 1) * (uint32_t)c->mss + 1))
+        (c->ca_state != CA_OPEN || f->sacked_bytes >= (DUPTHRESH - 1) * (uint32_t)c->mss + 1))
         return 0;
     wnd = (uint64_t)c->reo_wnd_mult * (c->min_rtt_us == UINT32_MAX ? 1000 : c->min_rtt_us) / 4;
     return wnd > c->srtt8_us / 8 ? c->srtt8_us / 8 : wnd;
@@ -300,20 +205,21 @@ static uint64_t reorder_window(const struct tcp_conn *c)
 /* RFC 8985 6.2 step 5. Arms the reordering timer when something may yet turn out to be lost. */
 static void rack_detect(struct engine *e, struct tcp_conn *c, struct tcp_acked *a)
 {
-    uint64_t wnd = reorder_window(c);
+    const struct tx_flight *f = flight_of(e, c);
+    uint64_t wnd = reorder_window(c, f);
     uint64_t timeout = 0;
 
-    if (!c->rack_xmit_us)
+    if (!f->rack_xmit_us)
         return;
-    for (uint32_t i = c->seg_head; i != NIL; i = seg_at(e, i)->next) {
+    for (uint32_t i = f->seg_head; i != NIL; i = seg_at(e, i)->next) {
         struct tx_seg *t = seg_at(e, i);
         uint64_t due;
 
         if (t->flags & TXS_SACKED || (t->flags & (TXS_LOST | TXS_RETRANS)) == TXS_LOST)
             continue;
-        if (t->xmit_us > c->rack_xmit_us || (t->xmit_us == c->rack_xmit_us && seq_ge(t->end, c->rack_end)))
+        if (t->xmit_us > f->rack_xmit_us || (t->xmit_us == f->rack_xmit_us && seq_ge(t->end, f->rack_end)))
             continue;
-        due = t->xmit_us + c->rack_rtt_us + wnd;
+        due = t->xmit_us + f->rack_rtt_us + wnd;
         if (due <= e->now_us)
             mark_lost(e, c, t, a);
         else if (due - e->now_us > timeout)
@@ -329,62 +235,66 @@ static void rack_detect(struct engine *e, struct tcp_conn *c, struct tcp_acked *
 /* The first MSS of what is in flight is lost (no SACK: nothing more precise is known). */
 static void mark_head_lost(struct engine *e, struct tcp_conn *c, struct tcp_acked *a)
 {
+    const struct tx_flight *f = flight_of(e, c);
     struct tx_seg *t;
 
-    if (c->seg_head == NIL)
+    if (f->seg_head == NIL)
         return;
-    t = seg_at(e, c->seg_head);
+    t = seg_at(e, f->seg_head);
     if (t->flags & TXS_LOST)
         return;
     if (seg_len(t) > c->mss)
-        (void)tcp_seg_split(e, c, c->seg_head, t->start + c->mss); /* Else the whole is sent again. */
-    mark_lost(e, c, seg_at(e, c->seg_head), a);
+        (void)tcp_seg_split(e, c, f->seg_head, t->start + c->mss); /* Else the whole is sent again. */
+    mark_lost(e, c, seg_at(e, f->seg_head), a);
 }
 
 /* ---- Recovery ---------------------------------------------------------------------------------------- */
 
-static void undo_save(struct tcp_conn *c)
+static void undo_save(const struct tcp_conn *c, struct tx_flight *f)
 {
-    c->undo_marker = c->snd_una;
-    c->undo_cwnd = c->cwnd;
-    c->undo_ssthresh = c->ssthresh;
-    c->undo_retrans = 0;
+    f->undo_marker = c->snd_una;
+    f->undo_cwnd = c->cwnd;
+    f->undo_ssthresh = c->ssthresh;
+    f->undo_retrans = 0;
 }
 
 static void enter_recovery(struct engine *e, struct tcp_conn *c)
 {
-    undo_save(c);
-    c->recover = c->snd_nxt;
-    c->recover_fs = tcp_flight(c);
-    c->prr_delivered = c->prr_out = 0;
+    struct tx_flight *f = flight_mut(e, c);
+
+    undo_save(c, f);
+    f->recover = c->snd_nxt;
+    f->recover_fs = tcp_flight(c);
+    f->prr_delivered = f->prr_out = 0;
     c->ssthresh = cc_by_id(c->o.cc)->ssthresh(c, e->now_us);
     c->ca_state = CA_RECOVERY;
     stat_inc(&e->stats, ST_TCP_FAST_RETRANS);
 }
 
-static void leave_recovery(struct tcp_conn *c)
+static void leave_recovery(struct tcp_conn *c, struct tx_flight *f)
 {
     if (c->ca_state == CA_RECOVERY && c->cwnd > c->ssthresh)
         c->cwnd = c->ssthresh;
     c->ca_state = CA_OPEN;
-    c->dup_acks = 0;
+    f->dup_acks = 0;
     if (!(c->flags & TF_SACK))
-        c->sacked_bytes = 0;
+        f->sacked_bytes = 0;
 }
 
 /* RFC 6937 3: how much may be sent for this ACK. `safe`: it advanced and no further loss showed. */
-static void prr_update(struct tcp_conn *c, uint32_t delivered, bool safe)
+static void prr_update(struct engine *e, struct tcp_conn *c, uint32_t delivered, bool safe)
 {
-    uint32_t pipe = tcp_pipe(c);
+    struct tx_flight *f = flight_mut(e, c);
+    uint32_t pipe = tcp_pipe(e, c);
     int64_t count;
 
-    c->prr_delivered += delivered;
+    f->prr_delivered += delivered;
     if (pipe > c->ssthresh) {
-        count = (int64_t)(((uint64_t)c->prr_delivered * c->ssthresh + c->recover_fs - 1) /
-                          (c->recover_fs ? c->recover_fs : 1)) -
-                c->prr_out;
+        count = (int64_t)(((uint64_t)f->prr_delivered * c->ssthresh + f->recover_fs - 1) /
+                          (f->recover_fs ? f->recover_fs : 1)) -
+                f->prr_out;
     } else {
-        int64_t limit = (int64_t)c->prr_delivered - c->prr_out;
+        int64_t limit = (int64_t)f->prr_delivered - f->prr_out;
 
         if (safe && limit < delivered)
             limit = delivered;
@@ -395,7 +305,7 @@ static void prr_update(struct tcp_conn *c, uint32_t delivered, bool safe)
             count = limit;
     }
     /* The first retransmission always goes (RFC 6675 5 step 4.3). */
-    if (c->prr_out == 0 && count < c->mss)
+    if (f->prr_out == 0 && count < c->mss)
         count = c->mss;
     if (count < 0)
         count = 0;
@@ -405,14 +315,14 @@ static void prr_update(struct tcp_conn *c, uint32_t delivered, bool safe)
 }
 
 /* All that was sent again had arrived: take the reduction back (RFC 3708's use of D-SACK). */
-static bool try_undo(struct tcp_conn *c, const struct tcp_acked *a)
+static bool try_undo(struct tcp_conn *c, struct tx_flight *f, const struct tcp_acked *a)
 {
-    if (!a->dsack || !c->undo_cwnd || c->undo_retrans)
+    if (!a->dsack || !f->undo_cwnd || f->undo_retrans)
         return false;
-    if (c->cwnd < c->undo_cwnd)
-        c->cwnd = c->undo_cwnd;
-    c->ssthresh = c->undo_ssthresh;
-    c->undo_cwnd = 0;
+    if (c->cwnd < f->undo_cwnd)
+        c->cwnd = f->undo_cwnd;
+    c->ssthresh = f->undo_ssthresh;
+    f->undo_cwnd = 0;
     cc_by_id(c->o.cc)->on_undo(c);
     if (c->reo_wnd_mult < 16)
         c->reo_wnd_mult++; /* RFC 8985 6.2 step 4: adapt to the reordering that fooled us */
@@ -423,22 +333,23 @@ static bool try_undo(struct tcp_conn *c, const struct tcp_acked *a)
 static void count_dup_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, struct tcp_acked *a,
                           uint32_t prior_flight)
 {
+    struct tx_flight *f = flight_mut(e, c);
     uint32_t max;
 
     if (a->acked_bytes) {
-        c->dup_acks = 0;
-        c->sacked_bytes = 0;
-        if (c->ca_state == CA_RECOVERY && seq_lt(c->snd_una, c->recover))
+        f->dup_acks = 0;
+        f->sacked_bytes = 0;
+        if (c->ca_state == CA_RECOVERY && seq_lt(c->snd_una, f->recover))
             mark_head_lost(e, c, a); /* Partial ACK: the next hole. */
         return;
     }
     if (s->len || !prior_flight || s->flags & (TCP_SYN | TCP_FIN) || s->ack != c->snd_una)
         return;
-    c->dup_acks++;
-    max = tcp_flight(c) - c->lost_bytes;
-    c->sacked_bytes = c->dup_acks * c->mss < max ? c->dup_acks * c->mss : max;
+    f->dup_acks++;
+    max = tcp_flight(c) - f->lost_bytes;
+    f->sacked_bytes = f->dup_acks * c->mss < max ? f->dup_acks * c->mss : max;
     a->sacked_bytes = c->mss;
-    if (c->dup_acks >= DUPTHRESH && c->ca_state == CA_OPEN && seq_ge(c->snd_una, c->recover))
+    if (f->dup_acks >= DUPTHRESH && c->ca_state == CA_OPEN && seq_ge(c->snd_una, f->recover))
         mark_head_lost(e, c, a);
 }
 
@@ -446,22 +357,26 @@ void tcp_recovery_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg
                       uint32_t prior_flight)
 {
     const struct cc_ops *cc = cc_by_id(c->o.cc);
+    struct tx_flight *f;
     uint32_t delivered;
 
+    if (c->flight == NIL)
+        return; /* Nothing was in flight. */
+    f = flight_mut(e, c);
     if (!(c->flags & TF_SACK))
         count_dup_ack(e, c, s, a, prior_flight);
-    else if (c->sacked_bytes || c->lost_bytes || c->retrans_bytes)
+    else if (f->sacked_bytes || f->lost_bytes || f->retrans_bytes)
         rack_detect(e, c, a);
     delivered = a->acked_bytes + a->sacked_bytes;
-    if (c->ca_state != CA_OPEN && seq_ge(c->snd_una, c->recover))
-        leave_recovery(c);
-    if (try_undo(c, a) && c->ca_state == CA_RECOVERY && !c->lost_bytes)
-        leave_recovery(c);
-    if (c->ca_state == CA_OPEN && c->lost_bytes && tcp_seg_next_lost(e, c) != NIL)
+    if (c->ca_state != CA_OPEN && seq_ge(c->snd_una, f->recover))
+        leave_recovery(c, f);
+    if (try_undo(c, f, a) && c->ca_state == CA_RECOVERY && !f->lost_bytes)
+        leave_recovery(c, f);
+    if (c->ca_state == CA_OPEN && f->lost_bytes && tcp_seg_next_lost(e, c) != NIL)
         enter_recovery(e, c);
     switch ((enum ca_state)c->ca_state) {
     case CA_RECOVERY:
-        prr_update(c, delivered, a->acked_bytes && !a->lost_bytes);
+        prr_update(e, c, delivered, a->acked_bytes && !a->lost_bytes);
         break;
     case CA_OPEN:
     case CA_LOSS:
@@ -478,19 +393,20 @@ void tcp_recovery_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg
 /* RFC 6298 5.5 to 5.7 and RFC 5681 3.1: everything is to be sent again, one segment at first. */
 void tcp_recovery_timeout(struct engine *e, struct tcp_conn *c)
 {
-    bool reneged = c->seg_head != NIL && seg_at(e, c->seg_head)->flags & TXS_SACKED;
+    struct tx_flight *f = flight_mut(e, c);
+    bool reneged = f->seg_head != NIL && seg_at(e, f->seg_head)->flags & TXS_SACKED;
 
-    if (c->ca_state != CA_LOSS || seq_gt(c->snd_una, c->undo_marker)) {
+    if (c->ca_state != CA_LOSS || seq_gt(c->snd_una, f->undo_marker)) {
         uint32_t ssthresh = cc_by_id(c->o.cc)->ssthresh(c, e->now_us);
 
-        undo_save(c);
+        undo_save(c, f);
         c->ssthresh = ssthresh;
     }
     cc_by_id(c->o.cc)->on_rto(c);
     if (!(c->flags & TF_SACK))
-        c->sacked_bytes = 0;
-    c->lost_bytes = c->retrans_bytes = 0;
-    for (uint32_t i = c->seg_head; i != NIL; i = seg_at(e, i)->next) {
+        f->sacked_bytes = 0;
+    f->lost_bytes = f->retrans_bytes = 0;
+    for (uint32_t i = f->seg_head; i != NIL; i = seg_at(e, i)->next) {
         struct tx_seg *t = seg_at(e, i);
 
         if (t->flags & TXS_SACKED) {
@@ -498,22 +414,22 @@ void tcp_recovery_timeout(struct engine *e, struct tcp_conn *c)
                 continue;
             /* RFC 2018 8: the peer threw away what it had acknowledged selectively. */
             t->flags &= (uint16_t)~TXS_SACKED;
-            c->sacked_bytes -= seg_len(t);
+            f->sacked_bytes -= seg_len(t);
         }
         t->flags &= (uint16_t)~TXS_RETRANS;
         t->flags |= TXS_LOST;
-        c->lost_bytes += seg_len(t);
+        f->lost_bytes += seg_len(t);
     }
-    c->recover = c->snd_nxt;
+    f->recover = c->snd_nxt;
     c->ca_state = CA_LOSS;
     c->cwnd = c->mss;
-    c->dup_acks = 0;
-    c->tlp_end = 0;
+    f->dup_acks = 0;
+    f->tlp_end = 0;
 }
 
 void tcp_recovery_mtu(struct engine *e, struct tcp_conn *c)
 {
-    for (uint32_t i = c->seg_head; i != NIL; i = seg_at(e, i)->next)
+    for (uint32_t i = flight_of(e, c)->seg_head; i != NIL; i = seg_at(e, i)->next)
         if (!(seg_at(e, i)->flags & TXS_SACKED))
             mark_lost(e, c, seg_at(e, i), NULL);
     tcp_output_schedule(e, c);
@@ -528,7 +444,7 @@ void tcp_recovery_reorder_timeout(struct engine *e, struct tcp_conn *c)
     if (a.lost_bytes && c->ca_state == CA_OPEN)
         enter_recovery(e, c);
     if (a.lost_bytes && c->ca_state == CA_RECOVERY)
-        prr_update(c, 0, false);
+        prr_update(e, c, 0, false);
     if (c->rto_mode == RTO_OFF)
         tcp_rto_restart(e, c);
     tcp_output_schedule(e, c);

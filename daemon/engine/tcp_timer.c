@@ -66,9 +66,10 @@ static uint32_t probe_timeout(const struct engine *e, const struct tcp_conn *c)
 {
     uint32_t srtt = c->srtt8_us / 8;
     uint32_t pto = 2 * srtt;
+    const struct tx_flight *f = flight_of(e, c);
 
-    if (!(c->flags & TF_SACK) || c->state < TCPS_ESTABLISHED || c->ca_state != CA_OPEN || c->tlp_end ||
-        !srtt || c->backoff || c->sacked_bytes || tcp_flight(c) > c->snd_wnd)
+    if (!(c->flags & TF_SACK) || c->state < TCPS_ESTABLISHED || c->ca_state != CA_OPEN || f->tlp_end ||
+        !srtt || c->backoff || f->sacked_bytes || tcp_flight(c) > c->snd_wnd)
         return 0; /* Also when the window shrank under what is in flight: the tail would be thrown away. */
     if (tcp_flight(c) <= c->mss)
         pto += TLP_DELACK_US;
@@ -85,7 +86,7 @@ void tcp_probe_restart(struct engine *e, struct tcp_conn *c)
     if (!pto || (c->rto_mode != RTO_TLP && c->rto_mode != RTO_REXMIT))
         return;
     /* The probe comes no later than the time-out of the oldest segment would. */
-    rto_at = e->tcp.segs[c->seg_head].xmit_us + tcp_rto_now(e, c);
+    rto_at = e->tcp.segs[flight_of(e, c)->seg_head].xmit_us + tcp_rto_now(e, c);
     c->rto_mode = RTO_TLP;
     c->rto_at_us = e->now_us + pto < rto_at ? e->now_us + pto : rto_at;
     tcp_timer_arm(e, c);

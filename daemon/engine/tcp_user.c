@@ -92,7 +92,7 @@ static void queue_fin(struct engine *e, struct tcp_conn *c)
     if (c->flags & TF_FIN_QUEUED)
         return;
     c->flags |= TF_FIN_QUEUED;
-    c->fin_off = c->s.tx.tail;
+    c->fin_end = (uint32_t)c->s.tx.tail;
     c->s.pub_flags |= SG_F_TX_SHUT;
     if (c->state == TCPS_SYN_RCVD)
         return; /* RFC 9293 3.10.4: queued until ESTABLISHED */
@@ -168,7 +168,7 @@ void tcp_kick(struct engine *e, struct tcp_conn *c)
         return;
     if (c->flags & TF_FIN_QUEUED) {
         /* Data after shutdown(): the library refuses it, so only a broken application gets here. */
-        if (c->s.tx.tail != c->fin_off) {
+        if ((uint32_t)c->s.tx.tail != c->fin_end) {
             sock_fault(e, &c->s, "data after the end of the stream");
             return;
         }

@@ -98,6 +98,8 @@ void fuzz_config(struct engine_config *cfg)
     cfg->neigh_max = 4;
     cfg->range_max = 24;
     cfg->txseg_max = 48;
+    cfg->flight_max = 4;
+    cfg->reasm_max = 3;
     cfg->frag_max = 3;
     cfg->pkt_max = 64;
     cfg->port_min = 50000;

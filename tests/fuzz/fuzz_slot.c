@@ -439,6 +439,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     cfg.listen_max = 20;
     cfg.txseg_max = 4096;
     cfg.range_max = 512;
+    cfg.flight_max = 16;
+    cfg.reasm_max = 8;
     cfg.port_max = 50099;
     host_start(&w.h, &cfg, 1000000);
     good_start(&w);

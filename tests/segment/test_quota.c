@@ -160,6 +160,16 @@ Test(quota, all_is_given_back)
 
 /* ---- Pools of the engine ------------------------------------------------------------------------ */
 
+/* Another connection from the same peer, one port up; p->slot is its slot then. */
+static void second_connection(struct peer *p)
+{
+    p->peer_port++;
+    seg_send(p, (struct seg){.flags = TCP_SYN});
+    seg_expect(p, .flags = TCP_SYN | TCP_ACK);
+    seg_send(p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1});
+    p->slot = (uint32_t)app_accept(&p->h, p->listener);
+}
+
 static void few_segments(struct engine_config *cfg)
 {
     cfg->txseg_max = 3;
@@ -183,6 +193,79 @@ Test(pools, without_segment_records_sending_waits)
         p.h.now_us += 1000;
         seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = acked});
     }
+    peer_stop(&p);
+}
+
+static void one_flight(struct engine_config *cfg)
+{
+    cfg->flight_max = 1;
+}
+
+/* The second connection's data waits until the first one's is acknowledged, and goes out without a kick. */
+Test(pools, without_flight_records_sending_waits)
+{
+    struct peer p;
+    uint32_t isn;
+
+    peer_start(&p, one_flight);
+    peer_established(&p);
+    peer_write(&p, 100);
+    seg_expect(&p, .flags = TCP_ACK, .seq = 1, .len = 100);
+    isn = p.host_isn;
+    second_connection(&p);
+    peer_write(&p, 100);
+    seg_none(&p);
+    cr_assert_geq(host_counter(&p.h, "TcpFlightEmpty"), 1);
+    p.peer_port--;
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 101 + isn - p.host_isn});
+    p.peer_port++;
+    cr_assert_lt(peer_wait_tx(&p, 2000000), 2000000, "never sent");
+    seg_expect(&p, .flags = TCP_ACK, .seq = 1, .len = 100);
+    peer_stop(&p);
+}
+
+/* What lingers for an undo is taken away when a connection needs a record (and engine_check() sees it). */
+Test(pools, a_lingering_flight_record_is_taken_back)
+{
+    struct peer p;
+
+    peer_start(&p, one_flight);
+    peer_established(&p);
+    peer_write(&p, 100);
+    seg_expect(&p, .flags = TCP_ACK, .seq = 1, .len = 100);
+    peer_wait(&p, 3000000);
+    cr_assert_geq(seg_drain(&p), 1);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 101});
+    second_connection(&p);
+    peer_write(&p, 100);
+    seg_expect(&p, .flags = TCP_ACK, .seq = 1, .len = 100);
+    cr_assert_eq(host_counter(&p.h, "TcpFlightEmpty"), 0);
+    peer_stop(&p);
+}
+
+static void one_reassembly(struct engine_config *cfg)
+{
+    cfg->reasm_max = 1;
+}
+
+/* While another connection holds the only record, a hole's far side counts as not received. */
+Test(pools, without_reassembly_records_holes_are_sent_again)
+{
+    struct peer p;
+    uint32_t seq = 1;
+
+    peer_start(&p, one_reassembly);
+    peer_established(&p);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 101, .ack = 1, .len = 100});
+    second_connection(&p);
+    seg_send(&p, (struct seg){.flags = TCP_ACK | TCP_FIN, .seq = 101, .ack = 1, .len = 100});
+    seg_drain(&p);
+    cr_assert_geq(host_counter(&p.h, "TcpReasmEmpty"), 1);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 100});
+    seg_expect(&p, .flags = TCP_ACK, .seq = 1, .ack = 101);
+    seg_send(&p, (struct seg){.flags = TCP_ACK | TCP_FIN, .seq = 101, .ack = 1, .len = 100});
+    seg_expect(&p, .flags = TCP_ACK, .seq = 1, .ack = 202);
+    cr_assert_eq(peer_read_all(&p, &seq), 200);
     peer_stop(&p);
 }
 

@@ -22,6 +22,8 @@ void host_config(struct engine_config *cfg, uint8_t last)
     cfg->neigh_max = 32;
     cfg->range_max = 4096;
     cfg->txseg_max = 16384;
+    cfg->flight_max = 1200;
+    cfg->reasm_max = 256;
     cfg->frag_max = 4;
     cfg->pkt_max = 256;
     memcpy(cfg->mac, (uint8_t[]){2, 0, 0, 0, 0, last}, 6);

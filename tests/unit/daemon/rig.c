@@ -94,6 +94,7 @@ void rig_init(struct rig *r)
     r->cfg.engine.conn_max = r->cfg.engine.udp_max = 512;
     r->cfg.engine.req_max = r->cfg.engine.tw_max = r->cfg.engine.listen_max = 64;
     r->cfg.engine.range_max = r->cfg.engine.txseg_max = 1024;
+    r->cfg.engine.flight_max = r->cfg.engine.reasm_max = 512;
     r->cfg.engine.session_max = 8;
     log_open(r->cfg.log_level);
 }

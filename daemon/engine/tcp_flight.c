@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Data in flight: records taken and given back, the list of segments.
+ */
+#include "daemon/engine/engine_int.h"
+
+#include "daemon/engine/seq.h"
+
+const struct tx_flight tx_flight_none = {
+    .conn = NIL, .seg_head = NIL, .seg_tail = NIL, .linger_next = NIL, .linger_prev = NIL};
+
+/* ---- The record ----------------------------------------------------------------------------------- */
+
+static void linger_add(struct engine *e, uint32_t i)
+{
+    struct tcp_table *t = &e->tcp;
+
+    t->flights[i].lingers = true;
+    t->flights[i].linger_next = NIL;
+    t->flights[i].linger_prev = t->linger_newest;
+    if (t->linger_newest != NIL)
+        t->flights[t->linger_newest].linger_next = i;
+    else
+        t->linger_oldest = i;
+    t->linger_newest = i;
+}
+
+static void linger_del(struct engine *e, uint32_t i)
+{
+    struct tcp_table *t = &e->tcp;
+    struct tx_flight *f = &t->flights[i];
+
+    f->lingers = false;
+    if (f->linger_prev != NIL)
+        t->flights[f->linger_prev].linger_next = f->linger_next;
+    else
+        t->linger_oldest = f->linger_next;
+    if (f->linger_next != NIL)
+        t->flights[f->linger_next].linger_prev = f->linger_prev;
+    else
+        t->linger_newest = f->linger_prev;
+}
+
+/* A free record, or the one that lingered longest. */
+static uint32_t record_get(struct engine *e)
+{
+    uint32_t i = pool_get(&e->tcp.flight_pool);
+
+    if (i != NIL || e->tcp.linger_oldest == NIL)
+        return i;
+    i = e->tcp.linger_oldest;
+    linger_del(e, i);
+    e->tcp.conns[e->tcp.flights[i].conn].flight = NIL;
+    return i;
+}
+
+/* A flight begins at snd_nxt. */
+static bool flight_begin(struct engine *e, struct tcp_conn *c)
+{
+    struct tx_flight kept = *flight_of(e, c);
+    uint32_t i = c->flight;
+
+    if (i != NIL)
+        linger_del(e, i);
+    else
+        i = record_get(e);
+    if (i == NIL) {
+        stat_inc(&e->stats, ST_TCP_FLIGHT_EMPTY);
+        return false;
+    }
+    c->flight = i;
+    e->tcp.flights[i] = (struct tx_flight){.conn = tcp_conn_index(e, c),
+                                           .seg_head = NIL,
+                                           .seg_tail = NIL,
+                                           .high_sacked = c->snd_una,
+                                           .recover = c->snd_una,
+                                           .undo_marker = kept.undo_marker,
+                                           .undo_cwnd = kept.undo_cwnd,
+                                           .undo_ssthresh = kept.undo_ssthresh,
+                                           .undo_retrans = kept.undo_retrans,
+                                           .tlp_end = kept.tlp_end};
+    return true;
+}
+
+void tcp_flight_settle(struct engine *e, struct tcp_conn *c)
+{
+    const struct tx_flight *f = flight_of(e, c);
+    uint32_t i = c->flight;
+
+    if (i == NIL || f->seg_count)
+        return;
+    if (f->undo_cwnd || f->tlp_end) {
+        if (!f->lingers)
+            linger_add(e, i);
+        return;
+    }
+    if (f->lingers)
+        linger_del(e, i);
+    c->flight = NIL;
+    pool_put(&e->tcp.flight_pool, i);
+}
+
+void tcp_flight_free(struct engine *e, struct tcp_conn *c)
+{
+    uint32_t i = c->flight;
+
+    if (i == NIL)
+        return;
+    if (e->tcp.flights[i].lingers)
+        linger_del(e, i);
+    while (e->tcp.flights[i].seg_count)
+        tcp_seg_pop(e, c);
+    c->flight = NIL;
+    pool_put(&e->tcp.flight_pool, i);
+}
+
+const char *tcp_flight_check(const struct engine *e)
+{
+    const struct tcp_table *t = &e->tcp;
+    uint32_t prev = NIL, count = 0;
+
+    for (uint32_t i = t->linger_oldest; i != NIL; prev = i, i = t->flights[i].linger_next) {
+        const struct tx_flight *f = &t->flights[i];
+
+        if (f->seg_count || !f->lingers || f->linger_prev != prev || t->conns[f->conn].flight != i)
+            return "a flight record lingers that should not";
+        if (++count > e->cfg.flight_max)
+            return "the list of lingering flight records is a ring";
+    }
+    return t->linger_newest == prev ? NULL : "the list of lingering flight records has a false end";
+}
+
+/* ---- The list ------------------------------------------------------------------------------------- */
+
+bool tcp_seg_push(struct engine *e, struct tcp_conn *c, uint32_t start, uint32_t end, uint16_t flags)
+{
+    uint32_t i = pool_get(&e->tcp.seg_pool);
+    struct tx_flight *f;
+
+    if (i == NIL) {
+        stat_inc(&e->stats, ST_TCP_TXSEG_EMPTY);
+        return false;
+    }
+    if (!flight_of(e, c)->seg_count && !flight_begin(e, c)) {
+        pool_put(&e->tcp.seg_pool, i);
+        return false;
+    }
+    *seg_at(e, i) = (struct tx_seg){.start = start,
+                                    .end = end,
+                                    .xmit_us = e->now_us,
+                                    .next = NIL,
+                                    .flags = flags,
+                                    .delivered = c->delivered};
+    f = flight_mut(e, c);
+    if (f->seg_tail != NIL)
+        seg_at(e, f->seg_tail)->next = i;
+    else
+        f->seg_head = i;
+    f->seg_tail = i;
+    f->seg_count++;
+    return true;
+}
+
+bool tcp_seg_split(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t at)
+{
+    struct tx_flight *f = flight_mut(e, c);
+    uint32_t i = pool_get(&e->tcp.seg_pool);
+    struct tx_seg *t = seg_at(e, seg);
+    struct tx_seg *rest;
+
+    if (i == NIL)
+        return false;
+    ENG_ASSERT(seq_lt(t->start, at) && seq_lt(at, t->end));
+    rest = seg_at(e, i);
+    *rest = *t;
+    rest->start = at;
+    t->end = at;
+    t->next = i;
+    t->flags &= (uint16_t) ~(TXS_FIN | TXS_PSH);
+    if (f->seg_tail == seg)
+        f->seg_tail = i;
+    f->seg_count++;
+    return true;
+}
+
+void tcp_seg_pop(struct engine *e, struct tcp_conn *c)
+{
+    struct tx_flight *f = flight_mut(e, c);
+    uint32_t i = f->seg_head;
+
+    f->seg_head = seg_at(e, i)->next;
+    if (f->seg_head == NIL)
+        f->seg_tail = NIL;
+    f->seg_count--;
+    pool_put(&e->tcp.seg_pool, i);
+}
+
+void tcp_seg_resent(struct engine *e, struct tcp_conn *c, uint32_t seg)
+{
+    struct tx_flight *f = flight_mut(e, c);
+    struct tx_seg *t = seg_at(e, seg);
+
+    if (!(t->flags & TXS_RETRANS))
+        f->retrans_bytes += seg_len(t);
+    t->flags |= TXS_RETRANS;
+    if (!(t->flags &
+          TXS_LOST)) { /* A loss probe: it counts as lost and sent again, so the pipe is unchanged. */
+        t->flags |= TXS_LOST;
+        f->lost_bytes += seg_len(t);
+    }
+    t->xmit_us = e->now_us;
+    t->retrans++;
+    c->total_retrans++;
+    f->undo_retrans++;
+    stat_inc(&e->stats, ST_TCP_RETRANS_SEGS);
+}
+
+uint32_t tcp_seg_next_lost(const struct engine *e, const struct tcp_conn *c)
+{
+    for (uint32_t i = flight_of(e, c)->seg_head; i != NIL; i = e->tcp.segs[i].next)
+        if ((e->tcp.segs[i].flags & (TXS_LOST | TXS_RETRANS | TXS_SACKED)) == TXS_LOST)
+            return i;
+    return NIL;
+}
