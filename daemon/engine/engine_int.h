@@ -84,21 +84,23 @@ struct rx_pkt {
 void net_input(struct engine *e, const struct pktbuf *p, uint64_t now_us);
 
 /**
- * Send a transport packet: p->data is the transport header in a frame from pktq_get(). Chooses the route,
- * adds IP and Ethernet headers, fragments when it is larger than the MTU (and not gso), and ends the frame
- * (commit, drop, or a copy kept until the neighbour is resolved). The transport checksum must be done.
+ * Send a transport packet: p->data is the transport header in a frame from pktq_get(). The family of `dst`,
+ * which is that of `src`, says which IP; `tos` and `ttl` are IPv6's traffic class and hop limit too. Chooses
+ * the route, adds IP and Ethernet headers, fragments when it is larger than the MTU (and not gso), and ends
+ * the frame (commit, drop, or a copy kept until the neighbour is resolved). The transport checksum must be
+ * done.
  * @return 0 (sent, or kept for the neighbour), -ENETUNREACH (no route), -EHOSTUNREACH (neighbour failed),
  *         -EMSGSIZE (does not fit and `dont_fragment`), -ENOBUFS
  */
-int net_output4(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
-                uint8_t proto, uint8_t tos, uint8_t ttl, bool dont_fragment, uint64_t now_us);
+int net_output(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
+               uint8_t proto, uint8_t tos, uint8_t ttl, bool dont_fragment, uint64_t now_us);
 
 /**
  * Fill in the transport checksum of p (data = transport header, field at csum_offset zeroed or not): left
  * to the device when it offers DEV_TX_CSUM and the packet will not be fragmented, else summed here.
  */
-void net_checksum4(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
-                   uint8_t proto, uint16_t csum_offset, bool will_fragment);
+void net_checksum(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
+                  uint8_t proto, uint16_t csum_offset, bool will_fragment);
 
 /** The own address to use towards dst; false: no route. */
 bool net_source(const struct engine *e, const struct ip_addr *dst, struct ip_addr *src);

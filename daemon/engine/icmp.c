@@ -148,12 +148,12 @@ static void echo_input(struct engine *e, const struct rx_pkt *rp, const struct i
     if (ICMP4_HDR_BYTES + m->len <= PKT_LINEAR_MAX - PKT_HEADROOM) {
         memcpy(p->data + p->len, m->data, m->len);
         p->len += m->len;
-    } else { /* net_output4() copies it from there into fragments. */
+    } else { /* net_output() copies it from there into fragments. */
         p->frag[0] = (struct pkt_frag){m->data, m->len};
         p->frag_count = 1;
     }
     put_checksum(p);
-    if (net_output4(e, p, &rp->dst, &rp->src, IP_PROTO_ICMP, rp->tos, e->cfg.ttl, false, now_us) == 0)
+    if (net_output(e, p, &rp->dst, &rp->src, IP_PROTO_ICMP, rp->tos, e->cfg.ttl, false, now_us) == 0)
         stat_inc(&e->stats, ST_ICMP_OUT_ECHO_REPS);
 }
 
@@ -246,7 +246,7 @@ void icmp_send_error(struct engine *e, const struct rx_pkt *rp, enum icmp_err er
     memcpy(p->data + ICMP4_HDR_BYTES + rp->l3_hdr_len, rp->l4, quote);
     p->len = ICMP4_HDR_BYTES + rp->l3_hdr_len + quote;
     put_checksum(p);
-    if (net_output4(e, p, &rp->dst, &rp->src, IP_PROTO_ICMP, tos, e->cfg.ttl, false, now_us) == 0 &&
+    if (net_output(e, p, &rp->dst, &rp->src, IP_PROTO_ICMP, tos, e->cfg.ttl, false, now_us) == 0 &&
         type == ICMP4_UNREACH)
         stat_inc(&e->stats, ST_ICMP_OUT_DEST_UNREACHS);
 }

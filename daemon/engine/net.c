@@ -396,7 +396,7 @@ static int link_output(struct engine *e, struct pktbuf *p, uint32_t dst4, uint64
     } else {
         bool routed = net_next_hop(e, dst4, &hop4);
 
-        ENG_ASSERT(routed); /* net_output4() asked before. */
+        ENG_ASSERT(routed); /* net_output() asked before. */
         return neigh_output(e, p, hop4, now_us);
     }
     net_send_frame(e, p, mac, ETH_TYPE_IP4);
@@ -449,8 +449,8 @@ static int output_fragments(struct engine *e, struct pktbuf *p, struct ip4_pkt *
     return 0;
 }
 
-int net_output4(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
-                uint8_t proto, uint8_t tos, uint8_t ttl, bool dont_fragment, uint64_t now_us)
+int net_output(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
+               uint8_t proto, uint8_t tos, uint8_t ttl, bool dont_fragment, uint64_t now_us)
 {
     uint32_t total = net_pkt_bytes(p), packet_max = IP4_BYTES_MAX;
     bool own = net_is_own(e, dst);
@@ -485,8 +485,8 @@ int net_output4(struct engine *e, struct pktbuf *p, const struct ip_addr *src, c
     return own ? loop_output(e, p) : link_output(e, p, ip.dst, now_us);
 }
 
-void net_checksum4(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
-                   uint8_t proto, uint16_t csum_offset, bool will_fragment)
+void net_checksum(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
+                  uint8_t proto, uint16_t csum_offset, bool will_fragment)
 {
     uint32_t sum = csum_pseudo4(src->ip, dst->ip, proto, net_pkt_bytes(p));
     uint32_t off = p->len;

@@ -3,11 +3,11 @@
  * Ethernet and IPv4: what arrives is checked and handed on, what leaves gets its route and its headers.
  *
  * One interface with one IPv4 address, one connected network and at most one gateway. The transport's view
- * (net_input(), net_output4() ...) is in engine_int.h; this is what net.c shares with neigh.c, frag.c, icmp.c
+ * (net_input(), net_output() ...) is in engine_int.h; this is what net.c shares with neigh.c, frag.c, icmp.c
  * and udp.c. Packets to our own address never see the device: they wait in the loop queue and come back in
  * through net_loop_run().
  *
- * Frames. A packet that may be fragmented leaves net_output4() as frames whose bytes all lie in the frames'
+ * Frames. A packet that may be fragmented leaves net_output() as frames whose bytes all lie in the frames'
  * own memory, so the caller's fragments (a ring, a received packet) are free again when it returns. Only
  * packets with dont_fragment are sent by reference.
  */
@@ -83,7 +83,7 @@ bool net_next_hop(const struct engine *e, uint32_t dst4, uint32_t *hop4);
 
 /** Largest IP packet to dst that leaves in one piece without dont_fragment. */
 uint32_t net_packet_max(const struct engine *e, const struct ip_addr *dst);
-/** Frames that net_output4() needs for `l4_bytes` without dont_fragment. */
+/** Frames that net_output() needs for `l4_bytes` without dont_fragment. */
 uint32_t net_frame_count(const struct engine *e, const struct ip_addr *dst, uint32_t l4_bytes);
 
 /** Bytes of a packet under construction: linear part and fragments. */

@@ -317,7 +317,7 @@ struct tcp_reply {
     bool has_ts;
     uint32_t tsval, tsecr;
 };
-/** @return 0 or -errno as net_output4() */
+/** @return 0 or -errno as net_output() */
 int tcp_reply_send(struct engine *e, const struct tcp_reply *r);
 uint32_t tcp_ts_now(const struct engine *e, uint32_t tsoff);
 

@@ -233,10 +233,10 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     c->segs_out++;
     stat_inc(&e->stats, ST_TCP_OUT_SEGS);
     ack_sent(c);
-    net_checksum4(e, p, &c->s.local, &c->s.remote, 6, 16, false);
+    net_checksum(e, p, &c->s.local, &c->s.remote, 6, 16, false);
     /* A frame that gets no further is a lost segment: the retransmission timer deals with it. */
-    (void)net_output4(e, p, &c->s.local, &c->s.remote, 6, sock_tos(&c->s), sock_ttl(e, &c->s), true,
-                      e->now_us);
+    (void)net_output(e, p, &c->s.local, &c->s.remote, 6, sock_tos(&c->s), sock_ttl(e, &c->s), true,
+                     e->now_us);
     return true;
 }
 

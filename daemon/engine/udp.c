@@ -385,7 +385,7 @@ static int send_datagram(struct engine *e, struct udp_sock *u, const uint8_t *re
     if (UDP_HDR_BYTES + o->len <= PKT_LINEAR_MAX - PKT_HEADROOM) {
         sg_bytes_get(region, tx->log2, o->pos, p->data + p->len, o->len);
         p->len += o->len;
-    } else { /* Copied from the ring into fragments by net_output4(). */
+    } else { /* Copied from the ring into fragments by net_output(). */
         uint32_t size = 1u << tx->log2;
         uint32_t at = (uint32_t)o->pos & (size - 1);
         uint32_t first = o->len < size - at ? o->len : size - at;
@@ -394,9 +394,9 @@ static int send_datagram(struct engine *e, struct udp_sock *u, const uint8_t *re
         if (o->len > first)
             p->frag[p->frag_count++] = (struct pkt_frag){region, o->len - first};
     }
-    net_checksum4(e, p, &o->src, &o->dst, IP_PROTO_UDP, UDP_CSUM_OFFSET,
-                  net_frame_count(e, &o->dst, UDP_HDR_BYTES + o->len) > 1);
-    return -net_output4(e, p, &o->src, &o->dst, IP_PROTO_UDP, sock_tos(&u->s), ttl, false, now_us);
+    net_checksum(e, p, &o->src, &o->dst, IP_PROTO_UDP, UDP_CSUM_OFFSET,
+                 net_frame_count(e, &o->dst, UDP_HDR_BYTES + o->len) > 1);
+    return -net_output(e, p, &o->src, &o->dst, IP_PROTO_UDP, sock_tos(&u->s), ttl, false, now_us);
 }
 
 enum sent { SENT_ONE, SENT_WAIT, SENT_FAULT };

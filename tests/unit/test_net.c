@@ -367,7 +367,7 @@ static int output(uint32_t dst4, uint32_t len, uint32_t linear, bool df)
         if (len - linear > first)
             p->frag[p->frag_count++] = (struct pkt_frag){buf + linear + first, len - linear - first};
     }
-    return net_output4(h.e, p, &h.e->net.addr, &dst, 200, 4, 33, df, h.now_us);
+    return net_output(h.e, p, &h.e->net.addr, &dst, 200, 4, 33, df, h.now_us);
 }
 
 Test(net, header_says_what_was_asked)
@@ -560,7 +560,7 @@ static struct pktbuf *checksummed(uint32_t len, uint32_t linear, uint8_t proto, 
     p->len = linear;
     if (len > linear)
         p->frag[p->frag_count++] = (struct pkt_frag){buf + linear, len - linear};
-    net_checksum4(h.e, p, &h.e->net.addr, &dst, proto, 6, will_fragment);
+    net_checksum(h.e, p, &h.e->net.addr, &dst, proto, 6, will_fragment);
     return p;
 }
 
@@ -617,7 +617,7 @@ Test(net, device_is_asked_for_the_checksum_where_it_offers_to)
     rig_resolve(&h, 1);
     p = checksummed(40, 40, IP_PROTO_UDP, false);
     cr_assert_eq(p->flags, PKT_CSUM_PARTIAL);
-    cr_assert_eq(net_output4(h.e, p, &h.e->net.addr, &dst, IP_PROTO_UDP, 0, 64, false, h.now_us), 0);
+    cr_assert_eq(net_output(h.e, p, &h.e->net.addr, &dst, IP_PROTO_UDP, 0, 64, false, h.now_us), 0);
     p = host_tx(&h);
     cr_assert_eq(p->csum_start, ETH_HDR_BYTES + IP4_HDR_BYTES);
     cr_assert_eq(p->csum_offset, 6);
@@ -639,7 +639,7 @@ Test(net, partial_checksum_survives_waiting_for_a_neighbour)
     cfg.offloads = ENGINE_TX_CSUM;
     restart(&cfg);
     p = checksummed(40, 40, IP_PROTO_UDP, false);
-    cr_assert_eq(net_output4(h.e, p, &h.e->net.addr, &dst, IP_PROTO_UDP, 0, 64, false, h.now_us), 0);
+    cr_assert_eq(net_output(h.e, p, &h.e->net.addr, &dst, IP_PROTO_UDP, 0, 64, false, h.now_us), 0);
     cr_assert_not_null(host_tx(&h)); /* the question */
     frame_arp(&f, ARP_REPLY, 1, NET4(1), HOST_LAST, HOST4);
     frame_in(&h, &f);
@@ -665,7 +665,7 @@ Test(net, large_tcp_frame_says_where_its_headers_end_and_is_not_fragmented)
     p->frag_count = 1;
     p->gso_type = PKT_GSO_TCP4;
     p->gso_size = 1448;
-    cr_assert_eq(net_output4(h.e, p, &h.e->net.addr, &dst, IP_PROTO_TCP, 0, 64, true, h.now_us), 0);
+    cr_assert_eq(net_output(h.e, p, &h.e->net.addr, &dst, IP_PROTO_TCP, 0, 64, true, h.now_us), 0);
     p = host_tx(&h);
     cr_assert_eq(p->gso_type, PKT_GSO_TCP4);
     cr_assert_eq(p->hdr_len, ETH_HDR_BYTES + IP4_HDR_BYTES + 32);
