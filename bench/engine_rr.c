@@ -138,7 +138,7 @@ int main(int argc, char **argv)
     }
     for (unsigned i = 0; i < 2; i++) {
         host_config(&cfg, (uint8_t)(i + 1));
-        cfg.offloads = ENGINE_TX_CSUM;
+        cfg.ifs[0].offloads = ENGINE_TX_CSUM;
         host_start(i ? &server : &client, &cfg, 1000000);
     }
     connect_all(connections);

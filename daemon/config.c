@@ -21,6 +21,7 @@
 #define TIMER_US_MAX   UINT64_C(4000000000)
 #define SECONDS_MAX    UINT64_C(1000000)
 #define HEAP_BYTES_MAX (1024 * GIB)
+#define IP6_MTU_MIN    1280u /* RFC 8200 5 */
 
 #define FIELD(f)       .offset = offsetof(struct config, f), .size = sizeof(((struct config *)0)->f)
 #define ENGINE(f)      FIELD(engine.f)
@@ -29,10 +30,18 @@
 const struct config_key config_keys[] = {
     {"network", "device", CONFIG_TEXT, FIELD(device), 1, 0, "tap:sg0", "device", "SPEC",
      "network device to own, as KIND:NAME"},
-    {"network", "address", CONFIG_NETWORK, ENGINE(addr4), 0, 0, "10.77.0.2/24", "address", "A/LEN",
-     "IPv4 address to answer for, and its network"},
-    {"network", "gateway", CONFIG_ADDRESS, ENGINE(gateway4), 0, 0, "", "gateway", "A",
-     "router for all other networks; empty: none"},
+    {"network", "address", CONFIG_NETWORKS, FIELD(addresses), 0, 0, "10.77.0.2/24", "address", "A/LEN",
+     "IPv4 or IPv6 address to answer for, and its network; may be repeated"},
+    {"network", "gateway", CONFIG_GATEWAYS, FIELD(gateways), 0, 0, "", "gateway", "A",
+     "router for all other networks, one for each family; empty: none"},
+    {"network", "route", CONFIG_ROUTES, FIELD(routes), 0, 0, "", "route", "NET",
+     "\"PREFIX/LEN via ADDRESS\": router for one network; may be repeated"},
+    {"network", "ipv6", CONFIG_BOOL, FIELD(ipv6), 0, 0, "yes", NULL, NULL,
+     "speak IPv6, with a link-local address of its own, if the MTU is 1280 or more"},
+    {"network", "accept_ra", CONFIG_BOOL, FIELD(accept_ra), 0, 0, "no", NULL, NULL,
+     "take IPv6 addresses and routes from router advertisements"},
+    {"network", "dad_transmits", CONFIG_NUMBER, ENGINE(dad_transmits), 0, 10, "1", NULL, NULL,
+     "times to ask whether another host has an IPv6 address before it is used; 0: do not ask"},
     {"network", "mtu", CONFIG_NUMBER, FIELD(mtu), 0, 65535, "0", "mtu", "N",
      "largest IP packet in bytes, 576 or more; 0: the device's own"},
     {"network", "mac", CONFIG_MAC, FIELD(mac), 0, 0, "", "mac", "M",
@@ -273,11 +282,19 @@ void config_allowed(const struct config_key *key, char *buf, size_t bytes)
     case CONFIG_WHEN:
         (void)snprintf(buf, bytes, "auto, always or never");
         break;
-    case CONFIG_NETWORK:
-        (void)snprintf(buf, bytes, "an IPv4 address and prefix length such as 192.0.2.1/24");
+    case CONFIG_BOOL:
+        (void)snprintf(buf, bytes, "yes or no");
         break;
-    case CONFIG_ADDRESS:
-        (void)snprintf(buf, bytes, "an IPv4 address such as 192.0.2.1, or nothing");
+    case CONFIG_NETWORKS:
+        (void)snprintf(buf, bytes,
+                       "at most %u addresses with prefix length such as 192.0.2.1/24 or 2001:db8::1/64",
+                       ENGINE_ADDR_MAX);
+        break;
+    case CONFIG_GATEWAYS:
+        (void)snprintf(buf, bytes, "addresses such as 192.0.2.254 or fe80::1, or nothing");
+        break;
+    case CONFIG_ROUTES:
+        (void)snprintf(buf, bytes, "routes such as 198.51.100.0/24 via 192.0.2.254, or nothing");
         break;
     case CONFIG_WORD:
         (void)snprintf(buf, bytes, "one of: %s", key->words);
@@ -341,23 +358,142 @@ static bool parse_word(const char *words, const char *value, uint64_t *ret)
     return false;
 }
 
-static bool set_network(struct config *cfg, const char *value)
-{
-    char text[INET_ADDRSTRLEN];
-    const char *slash = strchr(value, '/'), *end;
-    struct in_addr a;
-    uint64_t prefix;
+/* ---- Addresses and routes ----------------------------------------------------------------------- */
 
-    if (!slash || (size_t)(slash - value) >= sizeof(text))
+/* One item of a list, and what separates them. */
+#define ITEM_MAX (INET6_ADDRSTRLEN + INET6_ADDRSTRLEN + 16)
+
+static bool parse_address(const char *text, struct ip_addr *ret)
+{
+    *ret = (struct ip_addr){.family = strchr(text, ':') ? SG_AF_INET6 : SG_AF_INET};
+    if (inet_pton(ret->family == SG_AF_INET6 ? AF_INET6 : AF_INET, text, ret->ip) != 1)
         return false;
-    memcpy(text, value, (size_t)(slash - value));
-    text[slash - value] = '\0';
-    if (inet_pton(AF_INET, text, &a) != 1 || !parse_digits(slash + 1, 10, &prefix, &end) || *end ||
-        prefix > 32)
-        return false;
-    memcpy(cfg->engine.addr4, &a, 4);
-    cfg->engine.prefix4 = (uint8_t)prefix;
+    /* One device: a link-local address needs no more to be complete. */
+    ret->scope = ret->ip[0] == 0xfe && (ret->ip[1] & 0xc0) == 0x80 && ret->family == SG_AF_INET6;
     return true;
+}
+
+/* ADDRESS/LEN */
+static bool parse_network(const char *text, struct ip_addr *ret, uint8_t *prefix)
+{
+    const char *slash = strchr(text, '/'), *end;
+    char addr[INET6_ADDRSTRLEN];
+    uint64_t bits;
+
+    if (!slash || (size_t)(slash - text) >= sizeof(addr))
+        return false;
+    memcpy(addr, text, (size_t)(slash - text));
+    addr[slash - text] = '\0';
+    if (!parse_address(addr, ret) || !parse_digits(slash + 1, 10, &bits, &end) || *end ||
+        bits > (ret->family == SG_AF_INET6 ? 128u : 32u))
+        return false;
+    *prefix = (uint8_t)bits;
+    return true;
+}
+
+static bool add_network(void *list, const char *item)
+{
+    struct config_addrs *l = list;
+    struct engine_addr a = {.ifindex = 0};
+
+    if (l->count == ENGINE_ADDR_MAX || !parse_network(item, &a.addr, &a.prefix))
+        return false;
+    l->v[l->count++] = a;
+    return true;
+}
+
+static bool add_gateway(void *list, const char *item)
+{
+    struct config_routes *l = list;
+    struct engine_route r = {.ifindex = ENGINE_IF_ANY};
+
+    if (l->count == ENGINE_ROUTE_MAX || !parse_address(item, &r.gateway))
+        return false;
+    r.dst.family = r.gateway.family;
+    l->v[l->count++] = r;
+    return true;
+}
+
+static bool add_route(void *list, const char *item)
+{
+    struct config_routes *l = list;
+    struct engine_route r = {.ifindex = ENGINE_IF_ANY};
+    char net[INET6_ADDRSTRLEN + 8], via[INET6_ADDRSTRLEN];
+    int used = 0;
+
+    if (l->count == ENGINE_ROUTE_MAX || sscanf(item, "%53s via %45s%n", net, via, &used) != 2 || item[used])
+        return false;
+    if (!parse_network(net, &r.dst, &r.prefix) || !parse_address(via, &r.gateway) ||
+        r.dst.family != r.gateway.family)
+        return false;
+    r.dst.scope = 0;
+    l->v[l->count++] = r;
+    return true;
+}
+
+static bool add_items(void *list, const char *value, bool (*add)(void *list, const char *item))
+{
+    while (*value) {
+        char item[ITEM_MAX];
+        size_t n = strcspn(value, ",");
+
+        if (n >= sizeof(item))
+            return false;
+        memcpy(item, value, n);
+        while (n && item[n - 1] == ' ')
+            n--;
+        item[n] = '\0';
+        if (!add(list, item + strspn(item, " ")))
+            return false;
+        value += strcspn(value, ",");
+        value += *value == ',';
+    }
+    return true;
+}
+
+/* All of them or none: a list that is half right changes nothing. */
+static bool add_list(struct config *cfg, const struct config_key *key, const char *value, bool afresh)
+{
+    union {
+        struct config_addrs addrs;
+        struct config_routes routes;
+    } l;
+    char *field = (char *)cfg + key->offset;
+    bool ok;
+
+    assert(key->size <= sizeof(l));
+    memcpy(&l, field, key->size);
+    if (afresh)
+        memset(&l, 0, sizeof(l));
+    ok = add_items(&l, value,
+                   key->type == CONFIG_NETWORKS   ? add_network
+                   : key->type == CONFIG_GATEWAYS ? add_gateway
+                                                  : add_route);
+    if (ok)
+        memcpy(field, &l, key->size);
+    return ok;
+}
+
+bool config_is_list(const struct config_key *key)
+{
+    return key->type == CONFIG_NETWORKS || key->type == CONFIG_GATEWAYS || key->type == CONFIG_ROUTES;
+}
+
+const uint8_t *config_address4(const struct config *cfg)
+{
+    static const uint8_t none[4];
+
+    for (unsigned i = 0; i < cfg->addresses.count; i++)
+        if (cfg->addresses.v[i].addr.family == SG_AF_INET)
+            return cfg->addresses.v[i].addr.ip;
+    return none;
+}
+
+const char *config_addr_text(const struct ip_addr *a, char *buf)
+{
+    buf[0] = '\0';
+    (void)inet_ntop(a->family == SG_AF_INET6 ? AF_INET6 : AF_INET, a->ip, buf, INET6_ADDRSTRLEN);
+    return buf;
 }
 
 static bool set_mac(struct config *cfg, const char *value)
@@ -401,7 +537,6 @@ static bool parse_when(const char *value, uint64_t *ret)
 static bool set_value(struct config *cfg, const struct config_key *key, const char *value)
 {
     char *field = (char *)cfg + key->offset;
-    struct in_addr a = {0};
     uint64_t v;
     int level;
 
@@ -432,33 +567,43 @@ static bool set_value(struct config *cfg, const struct config_key *key, const ch
             return false;
         store_number(cfg, key, v);
         return true;
-    case CONFIG_NETWORK:
-        return set_network(cfg, value);
-    case CONFIG_ADDRESS:
-        if (*value && inet_pton(AF_INET, value, &a) != 1)
+    case CONFIG_BOOL:
+        if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
             return false;
-        memcpy(field, &a, 4);
+        *(bool *)field = !strcmp(value, "yes");
         return true;
     case CONFIG_WORD:
         if (!parse_word(key->words, value, &v))
             return false;
         store_number(cfg, key, v);
         return true;
+    case CONFIG_NETWORKS:
+    case CONFIG_GATEWAYS:
+    case CONFIG_ROUTES:
+        return add_list(cfg, key, value, true);
     case CONFIG_MAC:
         return set_mac(cfg, value);
     }
     return false;
 }
 
-int config_set(struct config *cfg, const struct config_key *key, const char *value, char *error)
+static int refuse(const struct config_key *key, const char *value, char *error)
 {
     char allowed[128];
 
-    if (set_value(cfg, key, value))
-        return 0;
     config_allowed(key, allowed, sizeof(allowed));
     return fail(error, "%s.%s: \"%.100s\" is not allowed; it must be %s", key->section, key->name, value,
                 allowed);
+}
+
+int config_set(struct config *cfg, const struct config_key *key, const char *value, char *error)
+{
+    return set_value(cfg, key, value) ? 0 : refuse(key, value, error);
+}
+
+int config_add(struct config *cfg, const struct config_key *key, const char *value, char *error)
+{
+    return add_list(cfg, key, value, false) ? 0 : refuse(key, value, error);
 }
 
 void config_init(struct config *cfg)
@@ -537,6 +682,7 @@ static int reader_setting(void *user, const char *section, const char *name, con
     struct reader *r = user;
     const struct config_key *key = config_find(section, name);
     char text[CONFIG_ERROR_MAX], names[300], message[CONFIG_ERROR_MAX];
+    int (*set)(struct config *, const struct config_key *, const char *, char *);
 
     if (r->failed)
         return 0;
@@ -554,14 +700,15 @@ static int reader_setting(void *user, const char *section, const char *name, con
         reader_fail(r, text);
         return 0;
     }
-    if (r->set_line[key - config_keys]) {
+    if (r->set_line[key - config_keys] && !config_is_list(key)) {
         (void)snprintf(text, sizeof(text), "%s.%s was already set in line %u; keep one of the two", section,
                        name, r->set_line[key - config_keys]);
         reader_fail(r, text);
         return 0;
     }
+    set = r->set_line[key - config_keys] ? config_add : config_set;
     r->set_line[key - config_keys] = r->line;
-    if (config_set(r->cfg, key, value, message)) {
+    if (set(r->cfg, key, value, message)) {
         reader_fail(r, message);
         return 0;
     }
@@ -600,29 +747,88 @@ static bool is_host_address(uint32_t a)
     return a >> 24 != 0 && a >> 24 != 127 && a >> 24 < 224;
 }
 
-static int check_addresses(const struct engine_config *e, char *error)
+static int check_address4(const struct engine_addr *a, char *error)
 {
-    uint32_t own = be32(e->addr4), gateway = be32(e->gateway4);
-    uint32_t mask = e->prefix4 ? UINT32_MAX << (32 - e->prefix4) : 0;
-    char text[INET_ADDRSTRLEN];
+    uint32_t own = be32(a->addr.ip), mask = a->prefix ? UINT32_MAX << (32 - a->prefix) : 0;
+    char text[INET6_ADDRSTRLEN];
 
-    (void)inet_ntop(AF_INET, e->addr4, text, sizeof(text));
+    (void)config_addr_text(&a->addr, text);
     if (!is_host_address(own))
         return fail(error, "network.address: %s can't be the address of a host; choose a unicast address",
                     text);
     /* RFC 3021: the two addresses of a /31 are both hosts. */
-    if (e->prefix4 <= 30 && ((own & ~mask) == 0 || (own & ~mask) == ~mask))
+    if (a->prefix <= 30 && ((own & ~mask) == 0 || (own & ~mask) == ~mask))
         return fail(error, "network.address: %s/%u is the %s address of its network; choose one between",
-                    text, e->prefix4, own & ~mask ? "broadcast" : "network");
-    if (!gateway)
-        return 0;
-    (void)inet_ntop(AF_INET, e->gateway4, text, sizeof(text));
-    if (!is_host_address(gateway) || gateway == own)
-        return fail(error, "network.gateway: %s can't be a router; name another host's address", text);
-    if ((gateway & mask) != (own & mask))
-        return fail(error, "network.gateway: %s is not in the network of network.address; a router must be",
+                    text, a->prefix, own & ~mask ? "broadcast" : "network");
+    return 0;
+}
+
+static int check_address6(const struct config *cfg, const struct engine_addr *a, char *error)
+{
+    char text[INET6_ADDRSTRLEN];
+
+    (void)config_addr_text(&a->addr, text);
+    if (!cfg->ipv6)
+        return fail(error, "network.address: %s needs network.ipv6 = yes", text);
+    if (cfg->mtu && cfg->mtu < IP6_MTU_MIN)
+        return fail(error, "network.mtu: %u is below 1280, which the address %s needs", cfg->mtu, text);
+    /* Multicast; unspecified, loopback and mapped IPv4 addresses begin with ten zero bytes. */
+    if (a->addr.ip[0] == 0xff || !memcmp(a->addr.ip, (uint8_t[10]){0}, 10))
+        return fail(error, "network.address: %s can't be the address of a host; choose a unicast address",
                     text);
     return 0;
+}
+
+/* Is `gateway` a neighbour by one of our networks, and not ourselves? */
+static bool is_neighbor(const struct config *cfg, const struct ip_addr *gateway)
+{
+    bool near = gateway->scope != 0;
+
+    for (unsigned i = 0; i < cfg->addresses.count; i++) {
+        const struct engine_addr *a = &cfg->addresses.v[i];
+        unsigned bytes = a->prefix / 8, rest = a->prefix % 8;
+
+        if (a->addr.family != gateway->family)
+            continue;
+        if (!memcmp(a->addr.ip, gateway->ip, sizeof(gateway->ip)))
+            return false;
+        near |= !memcmp(a->addr.ip, gateway->ip, bytes) &&
+                (!rest || !((a->addr.ip[bytes] ^ gateway->ip[bytes]) >> (8 - rest)));
+    }
+    return near;
+}
+
+static int check_gateway(const struct config *cfg, const char *key, const struct ip_addr *gateway,
+                         char *error)
+{
+    char text[INET6_ADDRSTRLEN];
+
+    (void)config_addr_text(gateway, text);
+    if (gateway->family == SG_AF_INET ? !is_host_address(be32(gateway->ip)) : gateway->ip[0] == 0xff)
+        return fail(error, "network.%s: %s can't be a router; name another host's address", key, text);
+    for (unsigned i = 0; i < cfg->addresses.count; i++)
+        if (!memcmp(&cfg->addresses.v[i].addr, gateway, sizeof(*gateway)))
+            return fail(error, "network.%s: %s can't be a router; name another host's address", key, text);
+    if (!is_neighbor(cfg, gateway))
+        return fail(error, "network.%s: %s is not in the network of network.address; a router must be", key,
+                    text);
+    return 0;
+}
+
+static int check_addresses(const struct config *cfg, char *error)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; !rc && i < cfg->addresses.count; i++)
+        rc = cfg->addresses.v[i].addr.family == SG_AF_INET ? check_address4(&cfg->addresses.v[i], error)
+                                                           : check_address6(cfg, &cfg->addresses.v[i], error);
+    for (unsigned i = 0; !rc && i < cfg->gateways.count; i++)
+        rc = check_gateway(cfg, "gateway", &cfg->gateways.v[i].gateway, error);
+    for (unsigned i = 0; !rc && i < cfg->routes.count; i++)
+        rc = check_gateway(cfg, "route", &cfg->routes.v[i].gateway, error);
+    if (!rc && cfg->gateways.count + cfg->routes.count > ENGINE_ROUTE_MAX)
+        rc = fail(error, "network.route: at most %u routes are allowed", ENGINE_ROUTE_MAX);
+    return rc;
 }
 
 int config_check(const struct config *cfg, char *error)
@@ -645,5 +851,5 @@ int config_check(const struct config *cfg, char *error)
         return fail(error, "ip.port_min: %u is above ip.port_max (%u)", e->port_min, e->port_max);
     if (e->rto_min_us > e->rto_initial_us || e->rto_initial_us > e->rto_max_us)
         return fail(error, "tcp.rto_initial_us: must lie between tcp.rto_min_us and tcp.rto_max_us");
-    return check_addresses(e, error);
+    return check_addresses(cfg, error);
 }

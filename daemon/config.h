@@ -27,8 +27,21 @@
 /* Bytes that a message of this module needs at most. */
 #define CONFIG_ERROR_MAX    512u
 
+/** Addresses and routes as the settings list them; configured interface 0 is the device. */
+struct config_addrs {
+    uint8_t count;
+    struct engine_addr v[ENGINE_ADDR_MAX];
+};
+struct config_routes {
+    uint8_t count;
+    struct engine_route v[ENGINE_ROUTE_MAX];
+};
+
 struct config {
-    /* [network]; address, prefix and gateway stand in `engine`. */
+    /* [network] */
+    struct config_addrs addresses;
+    struct config_routes gateways, routes;
+    bool ipv6, accept_ra;
     char device[CONFIG_TEXT_MAX];
     uint16_t mtu; /* 0: the device's own */
     uint8_t mac[6];
@@ -57,23 +70,26 @@ struct config {
     uint32_t channels;
     uint32_t kick_entries, cmd_entries, event_entries;
 
-    /* [limits], [ip] and [tcp], and what `address` and `gateway` set. Device facts and secret come later. */
+    /* [limits], [ip] and [tcp]. Interfaces, addresses, routes and the secret come later (stack.c). */
     struct engine_config engine;
 };
 
 enum config_type {
-    CONFIG_TEXT,    /* any text shorter than CONFIG_TEXT_MAX */
-    CONFIG_NUMBER,  /* decimal, in [min, max] */
-    CONFIG_POWER,   /* CONFIG_NUMBER that is a power of two */
-    CONFIG_BYTES,   /* number with an optional K, M or G (powers of 1024) */
-    CONFIG_LOG2,    /* CONFIG_BYTES that is a power of two; its logarithm is stored */
-    CONFIG_OCTAL,   /* permission bits */
-    CONFIG_LEVEL,   /* word of log_level_parse() */
-    CONFIG_WHEN,    /* auto, always or never: enum engine_when */
-    CONFIG_NETWORK, /* A.B.C.D/LEN */
-    CONFIG_ADDRESS, /* A.B.C.D, or empty for none */
-    CONFIG_WORD,    /* one of `words`; its index is stored */
-    CONFIG_MAC,     /* aa:bb:cc:dd:ee:ff, or empty for none */
+    CONFIG_TEXT,   /* any text shorter than CONFIG_TEXT_MAX */
+    CONFIG_NUMBER, /* decimal, in [min, max] */
+    CONFIG_POWER,  /* CONFIG_NUMBER that is a power of two */
+    CONFIG_BYTES,  /* number with an optional K, M or G (powers of 1024) */
+    CONFIG_LOG2,   /* CONFIG_BYTES that is a power of two; its logarithm is stored */
+    CONFIG_OCTAL,  /* permission bits */
+    CONFIG_LEVEL,  /* word of log_level_parse() */
+    CONFIG_WHEN,   /* auto, always or never: enum engine_when */
+    CONFIG_WORD,   /* one of `words`; its index is stored */
+    CONFIG_MAC,    /* aa:bb:cc:dd:ee:ff, or empty for none */
+
+    CONFIG_BOOL,     /* yes or no */
+    CONFIG_NETWORKS, /* ADDRESS/LEN of either family, several with commas between; may be repeated */
+    CONFIG_GATEWAYS, /* addresses of routers, the same way */
+    CONFIG_ROUTES,   /* PREFIX/LEN via ADDRESS, the same way */
 };
 
 /** One setting. */
@@ -104,6 +120,18 @@ const struct config_key *config_find(const char *section, const char *name);
  * @return 0, or -EINVAL with nothing changed
  */
 int config_set(struct config *cfg, const struct config_key *key, const char *value, char *error);
+
+/** True when a setting may be given several times, each adding to what those before it said. */
+bool config_is_list(const struct config_key *key);
+
+/** As config_set(), for a setting that config_is_list(): add to what was set before. */
+int config_add(struct config *cfg, const struct config_key *key, const char *value, char *error);
+
+/** The first IPv4 address; all zero when there is none. */
+const uint8_t *config_address4(const struct config *cfg);
+
+/** An address as text, "192.0.2.1" or "2001:db8::1"; returns `buf` (INET6_ADDRSTRLEN bytes). */
+const char *config_addr_text(const struct ip_addr *a, char *buf);
 
 /** What a setting's value may be, in words, into `buf`. */
 void config_allowed(const struct config_key *key, char *buf, size_t bytes);

@@ -276,7 +276,8 @@ static void serve_attach(struct control *c, struct client *cl, const Sockgate__A
     attach.session_id = cl->session->id;
     attach.channels = cl->session->channel_count;
     attach.seg_bytes = cl->session->bytes;
-    attach.address4 = (ProtobufCBinaryData){.len = 4, .data = (uint8_t *)(uintptr_t)c->p.cfg->engine.addr4};
+    attach.address4.len = 4;
+    attach.address4.data = (uint8_t *)(uintptr_t)config_address4(c->p.cfg);
     res.body_case = SOCKGATE__RESPONSE__BODY_ATTACH;
     res.attach = &attach;
     client_answer(c, cl, &res, fds, n);

@@ -3,6 +3,7 @@
  * sockgated: start-up, the control thread's loop, and shutdown. Each step of start() is undone by stop() in
  * the reverse order, also when start() stopped half way.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -126,7 +127,7 @@ static int start_control(struct daemon *d, char *error, size_t bytes)
         .socket = &d->socket,
         .boot_id = d->boot_id,
         .status_fd = d->status_fd,
-        .features = SG_FEATURE_TCP4 | SG_FEATURE_UDP4,
+        .features = SG_FEATURE_TCP4 | SG_FEATURE_UDP4 | SG_FEATURE_TCP6 | SG_FEATURE_UDP6,
     };
     int rc = control_open(&p, &d->control);
 
@@ -250,15 +251,19 @@ static int drain(struct daemon *d)
 
 static void say_ready(struct daemon *d)
 {
-    const uint8_t *a = d->cfg->engine.addr4, *m = d->stack.caps.mac;
+    const struct config_addrs *a = &d->cfg->addresses;
+    const uint8_t *m = d->stack.caps.mac;
+    char text[INET6_ADDRSTRLEN] = "no address";
     uint64_t timeout_us = 0;
 
     if (sd_watchdog_enabled(0, &timeout_us) > 0)
         d->watchdog_us = timeout_us / 2;
-    log_info("sockgated %s serves %u.%u.%u.%u/%u on %s (%02x:%02x:%02x:%02x:%02x:%02x, MTU %u), control %s",
-             SOCKGATE_VERSION, a[0], a[1], a[2], a[3], d->cfg->engine.prefix4, d->cfg->device, m[0], m[1],
-             m[2], m[3], m[4], m[5], d->stack.caps.mtu, d->socket.path);
-    (void)sd_notifyf(0, "READY=1\nSTATUS=Serving %u.%u.%u.%u on %s", a[0], a[1], a[2], a[3], d->cfg->device);
+    if (a->count)
+        (void)config_addr_text(&a->v[0].addr, text);
+    log_info("sockgated %s serves %s/%u on %s (%02x:%02x:%02x:%02x:%02x:%02x, MTU %u), control %s",
+             SOCKGATE_VERSION, text, a->v[0].prefix, d->cfg->device, m[0], m[1], m[2], m[3], m[4], m[5],
+             d->stack.caps.mtu, d->socket.path);
+    (void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s on %s", text, d->cfg->device);
 }
 
 static int run(const struct config *cfg)

@@ -156,6 +156,17 @@ static int read_file(struct config *cfg, const struct command_line *cl, struct o
     return rc;
 }
 
+/* The first of a list on the command line takes the place of what the file says; the others add to it. */
+static int apply(struct config *cfg, const struct command_line *cl, unsigned at, char *error)
+{
+    const struct override *o = &cl->overrides[at];
+
+    for (unsigned i = 0; i < at; i++)
+        if (cl->overrides[i].key == o->key && config_is_list(o->key))
+            return config_add(cfg, o->key, o->value, error);
+    return config_set(cfg, o->key, o->value, error);
+}
+
 int options_settle(int argc, char *argv[], struct config *cfg, struct options *ret, char *error)
 {
     struct command_line cl = {.file = NULL};
@@ -171,7 +182,7 @@ int options_settle(int argc, char *argv[], struct config *cfg, struct options *r
     if (!rc && control && *control)
         rc = config_set(cfg, config_find("control", "path"), control, error);
     for (unsigned i = 0; !rc && i < cl.override_count; i++)
-        rc = config_set(cfg, cl.overrides[i].key, cl.overrides[i].value, error);
+        rc = apply(cfg, &cl, i, error);
     return rc ? rc : config_check(cfg, error);
 }
 
@@ -223,14 +234,30 @@ static void plan_user(FILE *out, const struct config *cfg)
         fprintf(out, "user        %s (uid %u)\n", pw ? pw->pw_name : "?", (unsigned)geteuid());
 }
 
+static void plan_network(FILE *out, const struct config *cfg)
+{
+    char text[INET6_ADDRSTRLEN], via[INET6_ADDRSTRLEN];
+
+    for (unsigned i = 0; i < cfg->addresses.count; i++)
+        fprintf(out, "address     %s/%u\n", config_addr_text(&cfg->addresses.v[i].addr, text),
+                cfg->addresses.v[i].prefix);
+    if (!cfg->gateways.count)
+        fputs("gateway     none\n", out);
+    for (unsigned i = 0; i < cfg->gateways.count; i++)
+        fprintf(out, "gateway     %s\n", config_addr_text(&cfg->gateways.v[i].gateway, text));
+    for (unsigned i = 0; i < cfg->routes.count; i++)
+        fprintf(out, "route       %s/%u via %s\n", config_addr_text(&cfg->routes.v[i].dst, text),
+                cfg->routes.v[i].prefix, config_addr_text(&cfg->routes.v[i].gateway, via));
+    fprintf(out, "IPv6        %s\n",
+            !cfg->ipv6       ? "no"
+            : cfg->accept_ra ? "yes, with addresses and routes from router advertisements"
+                             : "yes");
+}
+
 void options_plan(FILE *out, const struct config *cfg, const struct options *opts)
 {
     const struct engine_config *e = &cfg->engine;
-    char address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN] = "none";
 
-    (void)inet_ntop(AF_INET, e->addr4, address, sizeof(address));
-    if (e->gateway4[0] | e->gateway4[1] | e->gateway4[2] | e->gateway4[3])
-        (void)inet_ntop(AF_INET, e->gateway4, gateway, sizeof(gateway));
     fprintf(out, "settings    %s%s\n", opts->file[0] ? opts->file : CONFIG_PATH_DEFAULT,
             opts->file[0] ? "" : " does not exist: defaults and options");
     fprintf(out, "device      %s, ", cfg->device);
@@ -243,8 +270,7 @@ void options_plan(FILE *out, const struct config *cfg, const struct options *opt
                 cfg->mac[3], cfg->mac[4], cfg->mac[5]);
     else
         fputs("the device's MAC\n", out);
-    fprintf(out, "address     %s/%u\n", address, e->prefix4);
-    fprintf(out, "gateway     %s\n", gateway);
+    plan_network(out, cfg);
     fprintf(out, "control     %s, mode %04o, group %s, %u connections\n", cfg->control_path,
             cfg->control_mode, cfg->control_group[0] ? cfg->control_group : "the daemon's", cfg->clients_max);
     plan_user(out, cfg);

@@ -39,28 +39,51 @@ static void configure(struct stack *s, const struct config *cfg)
     struct engine_config *e = &s->engine_config;
 
     *e = cfg->engine;
-    memcpy(e->mac, s->caps.mac, sizeof(e->mac));
-    e->mtu = s->caps.mtu;
-    e->offloads = s->caps.offloads;
-    e->tx_frame_max = s->caps.tx_frame_max;
+    e->if_count = 1;
+    e->ifs[0] = (struct engine_if){
+        .mtu = s->caps.mtu,
+        .offloads = s->caps.offloads,
+        .tx_frame_max = s->caps.tx_frame_max,
+        .ip6 = cfg->ipv6 && s->caps.mtu >= STACK_IP6_MTU_MIN,
+        .accept_ra = cfg->accept_ra,
+    };
+    memcpy(e->ifs[0].mac, s->caps.mac, sizeof(e->ifs[0].mac));
+    e->addr_count = cfg->addresses.count;
+    memcpy(e->addrs, cfg->addresses.v, sizeof(e->addrs));
+    for (unsigned i = 0; i < cfg->gateways.count; i++)
+        e->routes[e->route_count++] = cfg->gateways.v[i];
+    for (unsigned i = 0; i < cfg->routes.count; i++)
+        e->routes[e->route_count++] = cfg->routes.v[i];
 }
 
-static int probe(struct stack *s, const struct config *cfg, char *error, size_t error_bytes)
+static int probe(struct stack *s, const struct config *cfg, const struct ip_addr *addr, char *error,
+                 size_t error_bytes)
 {
-    char text[INET_ADDRSTRLEN];
+    char text[INET6_ADDRSTRLEN];
     uint8_t mac[6];
-    int rc = probe_run(s->device, s->caps.mac, cfg->engine.addr4, cfg->probe_ms, mac);
+    int rc = probe_run(s->device, s->caps.mac, addr->ip, cfg->probe_ms, mac);
 
     if (!rc)
         return 0;
     if (rc != -EADDRINUSE)
         return fail(error, error_bytes, "the device failed while asking for the address", rc);
-    (void)inet_ntop(AF_INET, cfg->engine.addr4, text, sizeof(text));
+    (void)config_addr_text(addr, text);
     (void)snprintf(
         error, error_bytes,
         "the address %s is in use by the host with hardware address %02x:%02x:%02x:%02x:%02x:%02x; "
         "choose another with --address",
         text, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+    return rc;
+}
+
+/* IPv4 only: IPv6 has its own way, which the engine goes (RFC 4862 5.4). */
+static int probe_all(struct stack *s, const struct config *cfg, char *error, size_t error_bytes)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; !rc && i < cfg->addresses.count; i++)
+        if (cfg->addresses.v[i].addr.family == SG_AF_INET)
+            rc = probe(s, cfg, &cfg->addresses.v[i].addr, error, error_bytes);
     return rc;
 }
 
@@ -111,7 +134,7 @@ int stack_open(struct stack *s, const struct config *cfg, char *error, size_t er
         return rc;
     s->device->ops->caps(s->device, &s->caps);
     configure(s, cfg);
-    rc = probe(s, cfg, error, error_bytes);
+    rc = probe_all(s, cfg, error, error_bytes);
     if (rc)
         return rc;
     rc = random_fill(s->engine_config.secret, sizeof(s->engine_config.secret));

@@ -18,7 +18,8 @@
 /* pktbuf.flags */
 #define PKT_CSUM_GOOD (1u << 0) /* receive: the device vouches for the transport checksum */
 #define PKT_CSUM_PARTIAL                                                                                     \
-    (1u << 1) /* send: checksum from csum_start on wanted at csum_start + csum_offset; the                   \
+    (1u                                                                                                      \
+     << 1) /* send: checksum from csum_start on wanted at csum_start + csum_offset; the                   \
                * field holds the pseudo-header sum. Receive: same meaning, the frame was                     \
                * never on a wire and the data is to be trusted */
 
@@ -45,6 +46,7 @@ struct pktbuf {
     uint8_t gso_type;     /* PKT_GSO_* */
     uint8_t frag_count;
     uint16_t hdr_len; /* bytes of all headers of a PKT_GSO_* frame */
+    uint8_t dev;      /* device it came in on or goes out on, as the worker numbers them; devices ignore it */
     struct pkt_frag frag[PKT_FRAGS_MAX];
 };
 

@@ -12,6 +12,7 @@
 #include "daemon/engine/icmp.h"
 #include "daemon/engine/neigh.h"
 #include "daemon/engine/net.h"
+#include "daemon/engine/nd.h"
 #include "daemon/engine/port.h"
 #include "daemon/engine/tcp.h"
 #include "daemon/engine/udp.h"

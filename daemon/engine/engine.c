@@ -35,8 +35,9 @@ void engine_config_default(struct engine_config *cfg)
         .reasm_max = 32768,
         .frag_max = 16,
         .pkt_max = 512,
-        .mtu = 1500,
-        .tx_frame_max = 1514,
+        .ifs = {{.mtu = 1500, .tx_frame_max = 1514}},
+        .if_count = 1,
+        .dad_transmits = 1,
         .rto_min_us = 200000,
         .rto_max_us = 120000000,
         .rto_initial_us = 1000000,
@@ -63,6 +64,21 @@ void engine_config_default(struct engine_config *cfg)
     };
 }
 
+void engine_config_addr4(struct engine_config *cfg, const uint8_t ip[4], uint8_t prefix)
+{
+    struct engine_addr *a = &cfg->addrs[cfg->addr_count++];
+
+    *a = (struct engine_addr){.addr = net_ip_addr(get_be32(ip)), .prefix = prefix};
+}
+
+void engine_config_gateway4(struct engine_config *cfg, const uint8_t ip[4])
+{
+    struct engine_route *r = &cfg->routes[cfg->route_count++];
+
+    *r = (struct engine_route){
+        .dst = {.family = SG_AF_INET}, .gateway = net_ip_addr(get_be32(ip)), .ifindex = ENGINE_IF_ANY};
+}
+
 static bool config_ok(const struct engine_config *c)
 {
     const uint32_t pools[] = {c->conn_max,  c->listen_max,  c->udp_max,    c->req_max,
@@ -75,10 +91,9 @@ static bool config_ok(const struct engine_config *c)
     if (c->congestion >= CC_COUNT)
         return false;
     return c->pkt_max >= 8 && c->pkt_max <= 1u << 20 && !(c->pkt_max & (c->pkt_max - 1)) &&
-           c->session_max <= INT16_MAX && c->prefix4 <= 32 && c->mtu >= 576 && c->port_min &&
-           c->port_min <= c->port_max && c->rcvbuf_log2 >= SG_REGION_LOG2_MIN &&
-           c->rcvbuf_log2 <= SG_REGION_LOG2_MAX && c->sndbuf_log2 >= SG_REGION_LOG2_MIN &&
-           c->sndbuf_log2 <= SG_REGION_LOG2_MAX && c->tx_frame_max >= (uint32_t)c->mtu + 14;
+           c->session_max <= INT16_MAX && c->port_min && c->port_min <= c->port_max &&
+           c->rcvbuf_log2 >= SG_REGION_LOG2_MIN && c->rcvbuf_log2 <= SG_REGION_LOG2_MAX &&
+           c->sndbuf_log2 >= SG_REGION_LOG2_MIN && c->sndbuf_log2 <= SG_REGION_LOG2_MAX;
 }
 
 static uint32_t fifo_entries(const struct engine_config *cfg)
@@ -227,7 +242,8 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
     e->tcp.limit_key = derive_key(cfg, 6);
     write_header(l.header, cfg);
     pktq_init(&e->txq, l.pkts, cfg->pkt_max);
-    net_init(&e->net, l.net, cfg);
+    if (!net_init(&e->net, l.net, cfg) || !addr_init(e))
+        return NULL;
     neigh_init(&e->neigh, l.neigh, cfg);
     frag_init(&e->frag, l.frag, cfg);
     icmp_init(&e->icmp, l.icmp, cfg);
@@ -244,7 +260,7 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
 void engine_announce(struct engine *e, uint64_t now_us)
 {
     e->now_us = now_us;
-    neigh_announce(e, now_us);
+    addr_start(e, now_us);
 }
 
 void engine_rx(struct engine *e, struct pktbuf *const pkts[], unsigned n, uint64_t now_us)
@@ -268,6 +284,7 @@ void engine_timers(struct engine *e, uint64_t now_us)
     if (e->pressed)
         session_reclaim_run(e);
     neigh_timers(e, now_us);
+    addr_timers(e, now_us);
     frag_timers(e, now_us);
 }
 
@@ -281,6 +298,8 @@ uint64_t engine_deadline(const struct engine *e)
         return 0;
     if (neigh < t)
         t = neigh;
+    if (e->net.t.next_us < t)
+        t = e->net.t.next_us;
     return frag < t ? frag : t;
 }
 

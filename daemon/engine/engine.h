@@ -51,8 +51,41 @@ struct ip_ep {
 };
 
 /* engine_config.offloads: the bits of hw/device.h that matter here (asserted equal in daemon/). */
-#define ENGINE_TX_CSUM (1u << 0)
-#define ENGINE_TX_TSO4 (1u << 1)
+#define ENGINE_TX_CSUM   (1u << 0)
+#define ENGINE_TX_TSO4   (1u << 1)
+#define ENGINE_TX_TSO6   (1u << 2)
+
+#define ENGINE_IF_MAX    8u   /* interfaces: devices and VLANs of devices */
+#define ENGINE_ADDR_MAX  24u  /* configured addresses, all interfaces together */
+#define ENGINE_ROUTE_MAX 64u  /* configured routes */
+#define ENGINE_IF_ANY    255u /* engine_route.ifindex: the link that the gateway is on */
+
+/** An interface. */
+struct engine_if {
+    uint8_t mac[6];
+    uint16_t mtu;
+    uint32_t offloads;     /* DEV_* bits of hw/device.h that the engine may use */
+    uint32_t tx_frame_max; /* bytes of the largest frame, headers included */
+    uint16_t vlan;         /* 802.1Q id of its frames, 0: untagged */
+    uint8_t dev;           /* pktbuf.dev of its frames */
+    bool ip6;              /* IPv6 is spoken: it gets a link-local address */
+    bool accept_ra;        /* routers on its link may set addresses and routes */
+};
+
+/** An address of ours. */
+struct engine_addr {
+    struct ip_addr addr;
+    uint8_t prefix;
+    uint8_t ifindex;
+};
+
+/** A route; the networks of our addresses need none. */
+struct engine_route {
+    struct ip_addr dst;
+    struct ip_addr gateway; /* family 0: on the link */
+    uint8_t prefix;
+    uint8_t ifindex; /* ENGINE_IF_ANY with a gateway that is not link-local */
+};
 
 /** When something that has a price is done. */
 enum engine_when { ENGINE_AUTO, ENGINE_ALWAYS, ENGINE_NEVER };
@@ -80,14 +113,13 @@ struct engine_config {
     uint32_t pkt_max;          /* frames queued to send (power of two) */
     uint64_t orphan_bytes_max; /* bytes that closed connections may still have to send, all together */
 
-    /* The interface. */
-    uint8_t mac[6];
-    uint16_t mtu;
-    uint32_t offloads;     /* DEV_* bits of hw/device.h that the engine may use */
-    uint32_t tx_frame_max; /* bytes of the largest frame, headers included */
-    uint8_t addr4[4];
-    uint8_t prefix4;     /* 0..32 */
-    uint8_t gateway4[4]; /* all zero: none */
+    /* Interfaces, addresses, routes. */
+    struct engine_if ifs[ENGINE_IF_MAX];
+    struct engine_addr addrs[ENGINE_ADDR_MAX];
+    struct engine_route routes[ENGINE_ROUTE_MAX];
+    uint8_t if_count; /* 1 or more */
+    uint8_t addr_count, route_count;
+    uint8_t dad_transmits; /* 1: solicitations before an IPv6 address is used (RFC 4862 5.1), 0: none */
 
     /* TCP. Times in microseconds. */
     uint32_t rto_min_us;         /* 200,000: Linux's floor (RFC 6298 says 1 s) */
@@ -120,17 +152,21 @@ struct engine_config {
 
 void engine_config_default(struct engine_config *cfg);
 
+/** Add an IPv4 address to interface 0, or a default route; for tests and tools. */
+void engine_config_addr4(struct engine_config *cfg, const uint8_t ip[4], uint8_t prefix);
+void engine_config_gateway4(struct engine_config *cfg, const uint8_t ip[4]);
+
 /** Bytes of the two memory blocks for `cfg`; both must be zeroed and page-aligned. */
 size_t engine_arena_bytes(const struct engine_config *cfg);
 size_t engine_scratch_bytes(const struct engine_config *cfg);
 
 /**
  * Start an engine in the given memory. Returns NULL when `cfg` is inconsistent (pkt_max no power of two,
- * a pool of 0, a prefix above 32, an MTU below 576).
+ * a pool of 0, a prefix too long, a gateway on no link, an MTU below 576, or below 1280 with IPv6).
  */
 struct engine *engine_init(void *arena, void *scratch, const struct engine_config *cfg, uint64_t now_us);
 
-/** Queue the announcement of the own address (gratuitous ARP, RFC 5227 2.3). */
+/** Queue the announcements of IPv4 addresses (RFC 5227 2.3), begin to probe for IPv6 ones (RFC 4862 5.4). */
 void engine_announce(struct engine *e, uint64_t now_us);
 
 /* ---- Frames ---------------------------------------------------------------------------------- */

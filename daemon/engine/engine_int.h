@@ -3,7 +3,9 @@
  * What the engine's modules know of one another. Private to daemon/engine.
  *
  *   wire/       bytes on the wire, read and written through checked helpers
- *   net.c      Ethernet and IPv4 in and out, routes     neigh.c  ARP     frag.c  reassembly    icmp.c
+ *   net.c      frames in and out    ip4.c, ip6.c, ip6_ext.c  packets    netif.c  addresses and routes
+ *   neigh.c    neighbours, asked by arp.c and nd.c       addr.c  life of our addresses    ra.c  routers
+ *   frag.c     reassembly           icmp.c, icmp6.c
  *   udp.c      datagram sockets
  *   tcp_*.c    segments in, out, timers, listeners, recovery
  *   flow.c     the connection table                     wheel.c  timers  segheap.c  regions of a segment
@@ -75,12 +77,15 @@ struct rx_pkt {
     uint8_t proto, tos, ttl;
     bool csum_ok;      /* the transport checksum need not be verified */
     bool broadcast;    /* link or IP broadcast or multicast: never answer with an error or RST */
+    uint8_t ifindex;   /* interface that it came in on */
     uint16_t gso_size; /* payload bytes of each segment that was joined, 0: not joined */
-    const uint8_t *l3; /* IP header, for ICMP quotes */
+    uint16_t next_off; /* IPv6: offset of the byte that named `proto` */
+    const uint8_t *l3; /* IP header, for ICMP quotes; extension headers count to it */
     uint32_t l3_hdr_len;
+    const uint8_t *src_mac; /* IPv6: station that sent the frame, NULL: ourselves, or fragments */
 };
 
-/** Ethernet frame in: ARP and IPv4, down to tcp_input(), udp_input() and ICMP. */
+/** Ethernet frame in: ARP, IPv4 and IPv6, down to tcp_input(), udp_input() and ICMP. */
 void net_input(struct engine *e, const struct pktbuf *p, uint64_t now_us);
 
 /**
@@ -110,6 +115,19 @@ bool net_is_own(const struct engine *e, const struct ip_addr *a);
 bool net_is_unicast(const struct engine *e, const struct ip_addr *a);
 /** Largest IP packet towards dst. */
 uint16_t net_mtu(const struct engine *e, const struct ip_addr *dst);
+/** Bytes of the largest frame towards dst that the device cuts into segments; 0: it does not. */
+uint32_t net_gso_frame_max(const struct engine *e, const struct ip_addr *dst);
+/** Partial sum of the pseudo-header of a packet that arrived. */
+uint32_t net_pseudo_sum(const struct rx_pkt *rp, uint32_t l4_bytes);
+/** Bytes of the IP header of a family, without options or extension headers. */
+static inline uint32_t net_hdr_bytes(uint16_t family)
+{
+    return family == SG_AF_INET6 ? 40 : 20;
+}
+/** How the API writes an address of a socket of `family`: IPv4 in an IPv6 socket is mapped (RFC 3493 3.7). */
+struct ip_addr net_to_api(const struct ip_addr *a, uint16_t family);
+/** The reverse; and a link-local address without scope gets that of the only interface there is. */
+struct ip_addr net_from_api(const struct engine *e, const struct ip_addr *a);
 
 /** The neighbour answered a packet of ours (TCP forward progress, RFC 4861 7.3.1 and RFC 1122 2.3.2.1). */
 void neigh_confirm(struct engine *e, const struct ip_addr *dst, uint64_t now_us);
@@ -162,6 +180,7 @@ struct stream {
 #define SO_F_BROADCAST (1u << 4)
 #define SO_F_CORK      (1u << 5)
 #define SO_F_QUICKACK  (1u << 6)
+#define SO_F_V6ONLY    (1u << 15)
 /* In the upper half of the same word, so that accepted connections inherit them. */
 #define SO_TOS_SHIFT   16u /* IP_TOS, IPV6_TCLASS; of TCP without the ECN bits */
 #define SO_TOS_MASK    (UINT32_C(255) << SO_TOS_SHIFT)

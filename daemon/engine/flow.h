@@ -46,11 +46,12 @@ void flow_replace(struct flow_table *t, uint32_t hash, uint32_t old_id, uint32_t
 
 static inline bool ip_addr_eq(const struct ip_addr *a, const struct ip_addr *b)
 {
-    uint64_t x[2], y[2];
+    uint64_t x[3], y[3];
 
-    __builtin_memcpy(x, a->ip, 16);
-    __builtin_memcpy(y, b->ip, 16);
-    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0 && a->family == b->family;
+    static_assert(sizeof(*a) == sizeof(x), "family and scope count too");
+    __builtin_memcpy(x, a, sizeof(x));
+    __builtin_memcpy(y, b, sizeof(y));
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
 }
 
 static inline bool ip_addr_any(const struct ip_addr *a)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/engine/engine_int.h"
 #include "daemon/engine/wire/icmp4.h"
-#include "daemon/engine/wire/udp.h"
 
 #include <errno.h>
 
@@ -119,15 +118,8 @@ static void error_input(struct engine *e, const struct icmp4_msg *m, uint64_t no
 /* Fill in the checksum of a message that is built in `p`. */
 static void put_checksum(struct pktbuf *p)
 {
-    uint32_t sum = csum_partial(p->data, p->len);
-    uint32_t off = p->len;
-    uint16_t field;
+    uint16_t field = csum_finish(net_pkt_sum(p, 0));
 
-    for (unsigned i = 0; i < p->frag_count; i++) {
-        sum = csum_join(sum, csum_partial(p->frag[i].ptr, p->frag[i].len), off);
-        off += p->frag[i].len;
-    }
-    field = csum_finish(sum);
     memcpy(p->data + 2, &field, 2);
 }
 
@@ -176,7 +168,7 @@ void icmp_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
  */
 
 /* RFC 1812 4.3.2.8's token bucket. */
-static bool rate_ok(struct engine *e, uint64_t now_us)
+bool icmp_rate_ok(struct engine *e, uint64_t now_us)
 {
     struct icmp_state *s = &e->icmp;
     uint64_t passed_us = now_us - s->filled_us;
@@ -225,7 +217,7 @@ static void type_and_code(enum icmp_err err, uint8_t *type, uint8_t *code)
     }
 }
 
-void icmp_send_error(struct engine *e, const struct rx_pkt *rp, enum icmp_err err, uint64_t now_us)
+static void send_error4(struct engine *e, const struct rx_pkt *rp, enum icmp_err err, uint64_t now_us)
 {
     uint32_t room = ICMP_ERROR_BYTES_MAX - IP4_HDR_BYTES - ICMP4_HDR_BYTES - rp->l3_hdr_len;
     uint32_t quote = rp->l4_len < room ? rp->l4_len : room;
@@ -233,7 +225,7 @@ void icmp_send_error(struct engine *e, const struct rx_pkt *rp, enum icmp_err er
     uint8_t type, code;
     struct pktbuf *p;
 
-    if (!may_answer(e, rp) || !rate_ok(e, now_us))
+    if (!may_answer(e, rp) || !icmp_rate_ok(e, now_us))
         return;
     p = pktq_get(&e->txq);
     if (!p) {
@@ -249,4 +241,12 @@ void icmp_send_error(struct engine *e, const struct rx_pkt *rp, enum icmp_err er
     if (net_output(e, p, &rp->dst, &rp->src, IP_PROTO_ICMP, tos, e->cfg.ttl, false, now_us) == 0 &&
         type == ICMP4_UNREACH)
         stat_inc(&e->stats, ST_ICMP_OUT_DEST_UNREACHS);
+}
+
+void icmp_send_error(struct engine *e, const struct rx_pkt *rp, enum icmp_err err, uint64_t now_us)
+{
+    if (rp->src.family == SG_AF_INET6)
+        icmp6_send_error(e, rp, err, now_us);
+    else
+        send_error4(e, rp, err, now_us);
 }

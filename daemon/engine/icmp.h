@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ICMP for IPv4: echo replies, errors in and out (RFC 792, RFC 1122 3.2.2, RFC 5927).
+ * ICMP (RFC 792, RFC 1122 3.2.2, RFC 5927) and ICMPv6 (RFC 4443): echo replies, errors in and out. Both take
+ * their errors out of one bucket.
  */
 #ifndef ENGINE_ICMP_H
 #define ENGINE_ICMP_H
@@ -20,6 +21,7 @@ struct icmp_state {
 };
 
 struct rx_pkt;
+struct pktbuf;
 
 size_t icmp_bytes(const struct engine_config *cfg);
 void icmp_init(struct icmp_state *s, void *mem, const struct engine_config *cfg);
@@ -34,5 +36,21 @@ void icmp_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us);
  */
 void icmp_report_packet(struct engine *e, const uint8_t *ip, uint32_t bytes, int error, bool hard,
                         uint16_t mtu, uint64_t now_us);
+
+/** True when another error may go out now; takes it from the bucket (RFC 1812 4.3.2.8, RFC 4443 2.4 f). */
+bool icmp_rate_ok(struct engine *e, uint64_t now_us);
+
+/* ICMPv6 (icmp6.c) */
+void icmp6_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us);
+/** The same as icmp_report_packet(); `ifindex`: where the error came in, for link-local addresses. */
+void icmp6_report_packet(struct engine *e, const uint8_t *ip, uint32_t bytes, uint8_t ifindex, int error,
+                         bool hard, uint16_t mtu, uint64_t now_us);
+/** Fill in the checksum of the message in the open frame and send it. @return as net_output() */
+int icmp6_send(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
+               uint8_t hops, uint64_t now_us);
+/** Answer with "parameter problem" about the byte at `pointer` of the packet. */
+void icmp6_param_problem(struct engine *e, const struct rx_pkt *rp, uint8_t code, uint32_t pointer,
+                         uint64_t now_us);
+void icmp6_send_error(struct engine *e, const struct rx_pkt *rp, enum icmp_err err, uint64_t now_us);
 
 #endif

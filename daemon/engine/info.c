@@ -63,7 +63,6 @@ static void sock_info(const struct sock *s, struct engine_sock_info *ret)
     ret->slot = s->slot;
     ret->local = (struct ip_ep){.addr = s->local, .port = s->lport};
     ret->remote = (struct ip_ep){.addr = s->remote, .port = s->rport};
-    ret->local.addr.family = ret->remote.addr.family = s->family;
 }
 
 static void key_info(const struct flow_key *k, struct engine_sock_info *ret)

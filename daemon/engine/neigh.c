@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/engine/engine_int.h"
-#include "daemon/engine/wire/arp.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 #define KEY_NEIGH UINT64_C(0x6e65742d617270)
 
@@ -14,8 +12,6 @@ struct neigh_wait {
     uint16_t pad;
     uint8_t packet[NET_COPY_MAX];
 };
-
-static const uint8_t mac_broadcast[ETH_ADDR_BYTES] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 
 /* ---- Table ----------------------------------------------------------------------------------------------
  */
@@ -68,16 +64,15 @@ static uint32_t *bucket_of(struct neigh_table *t, const struct ip_addr *a)
     return &t->bucket[sip_words(&t->key, w, ARRAY_LEN(w), 1, 3) & t->mask];
 }
 
-static struct neigh *find(struct neigh_table *t, uint32_t addr4)
+struct neigh *neigh_find(struct neigh_table *t, const struct ip_addr *a, uint8_t ifindex)
 {
-    const struct ip_addr a = net_ip_addr(addr4);
     struct neigh *n = &t->entries[t->last];
 
     /* Nearly all traffic of an edge gateway goes to one neighbour. */
-    if (n->state != NEIGH_FREE && ip_addr_eq(&n->addr, &a))
+    if (n->state != NEIGH_FREE && n->ifindex == ifindex && ip_addr_eq(&n->addr, a))
         return n;
-    for (uint32_t i = *bucket_of(t, &a); i != NIL; i = t->entries[i].hash_next) {
-        if (ip_addr_eq(&t->entries[i].addr, &a)) {
+    for (uint32_t i = *bucket_of(t, a); i != NIL; i = t->entries[i].hash_next) {
+        if (t->entries[i].ifindex == ifindex && ip_addr_eq(&t->entries[i].addr, a)) {
             t->last = i;
             return &t->entries[i];
         }
@@ -104,7 +99,7 @@ static void entry_free(struct neigh_table *t, struct neigh *n)
 /* How little a neighbour would be missed; 0: it must stay. */
 static unsigned evict_class(const struct engine *e, const struct neigh *n, uint64_t now_us)
 {
-    if (n->wait_count || n->flushing || net_addr4(&n->addr) == e->net.gateway4)
+    if (n->wait_count || n->flushing || netif_is_gateway(&e->net.t, &n->addr))
         return 0;
     switch ((enum neigh_state)n->state) {
     case NEIGH_FAILED:
@@ -144,8 +139,7 @@ static bool evict(struct engine *e, uint64_t now_us)
     return victim;
 }
 
-/* A new entry, FAILED but to be asked at once; NULL: the table is full (counted). */
-static struct neigh *create(struct engine *e, uint32_t addr4, uint64_t now_us)
+struct neigh *neigh_create(struct engine *e, const struct ip_addr *addr, uint8_t ifindex, uint64_t now_us)
 {
     struct neigh_table *t = &e->neigh;
     struct neigh *n;
@@ -160,7 +154,8 @@ static struct neigh *create(struct engine *e, uint32_t addr4, uint64_t now_us)
     n = &t->entries[i];
     t->free_head = n->hash_next;
     *n = (struct neigh){
-        .addr = net_ip_addr(addr4),
+        .addr = *addr,
+        .ifindex = ifindex,
         .state = NEIGH_FAILED,
         .wait_head = NIL,
         .wait_tail = NIL,
@@ -214,53 +209,17 @@ static void timer_changed(struct neigh_table *t, const struct neigh *n)
 
 uint64_t neigh_deadline(const struct engine *e)
 {
-    const struct neigh_table *t = &e->neigh;
-
-    return t->announce_left && t->announce_us < t->next_us ? t->announce_us : t->next_us;
+    return e->neigh.next_us;
 }
 
-/* ---- ARP out
- * ------------------------------------------------------------------------------------------------ */
+/* ---- Asking -------------------------------------------------------------------------------------- */
 
-static void arp_send(struct engine *e, const uint8_t *to, const struct arp_pkt *a)
+static void ask(struct engine *e, const struct neigh *n, uint64_t now_us)
 {
-    struct pktbuf *p = pktq_get(&e->txq);
-
-    if (!p) {
-        stat_inc(&e->stats, ST_DROP_TX_FULL);
-        return;
-    }
-    arp_put(p->data, a);
-    p->len = ARP_BYTES;
-    net_send_frame(e, p, to, ETH_TYPE_ARP);
-    stat_inc(&e->stats, ST_ARP_OUT);
-}
-
-static void arp_ask(struct engine *e, const struct neigh *n)
-{
-    struct arp_pkt a = {.op = ARP_REQUEST, .spa = e->net.addr4, .tpa = net_addr4(&n->addr)};
-
-    memcpy(a.sha, e->cfg.mac, sizeof(a.sha));
-    arp_send(e, n->state == NEIGH_PROBE ? n->mac : mac_broadcast, &a);
-}
-
-static void arp_announce(struct engine *e)
-{
-    struct arp_pkt a = {.op = ARP_REQUEST, .spa = e->net.addr4, .tpa = e->net.addr4};
-
-    memcpy(a.sha, e->cfg.mac, sizeof(a.sha));
-    arp_send(e, mac_broadcast, &a);
-}
-
-void neigh_announce(struct engine *e, uint64_t now_us)
-{
-    struct neigh_table *t = &e->neigh;
-
-    if (!e->net.addr4)
-        return;
-    arp_announce(e);
-    t->announce_left = ARP_ANNOUNCE_COUNT - 1;
-    t->announce_us = now_us + ARP_ANNOUNCE_INTERVAL_US;
+    if (n->addr.family == SG_AF_INET)
+        arp_ask(e, n);
+    else
+        nd_ask(e, n, now_us);
 }
 
 /* ---- Packets that wait
@@ -319,10 +278,16 @@ static void wait_push(struct engine *e, struct neigh *n, const struct pktbuf *p)
     n->wait_count++;
 }
 
+static uint16_t eth_type(const struct neigh *n)
+{
+    return n->addr.family == SG_AF_INET ? ETH_TYPE_IP4 : ETH_TYPE_IP6;
+}
+
 /* Send what waited; false: no free frame. */
 static bool wait_send(struct engine *e, struct neigh *n)
 {
     struct neigh_table *t = &e->neigh;
+    uint32_t ip_hdr = net_hdr_bytes(n->addr.family);
 
     while (n->wait_count) {
         struct pktbuf *p = pktq_get(&e->txq);
@@ -333,13 +298,13 @@ static bool wait_send(struct engine *e, struct neigh *n)
             return false;
         i = wait_pop(t, n);
         w = &t->wait[i];
-        p->data -= IP4_HDR_BYTES; /* The headroom is counted from the transport header. */
+        p->data -= ip_hdr; /* The headroom is counted from the transport header. */
         memcpy(p->data, w->packet, w->len);
         p->len = w->len;
         p->flags = w->flags;
         p->csum_start = w->csum_start;
         p->csum_offset = w->csum_offset;
-        net_send_frame(e, p, n->mac, ETH_TYPE_IP4);
+        net_send_frame(e, p, n->ifindex, n->mac, eth_type(n));
         wait_free(t, i);
     }
     return true;
@@ -378,7 +343,15 @@ static void ask_first(struct engine *e, struct neigh *n, enum neigh_state state,
     n->tries = 1;
     n->at_us = later(now_us, NEIGH_RETRY_US);
     timer_changed(&e->neigh, n);
-    arp_ask(e, n);
+    ask(e, n, now_us);
+}
+
+static void report(struct engine *e, const struct neigh *n, const struct neigh_wait *w, uint64_t now_us)
+{
+    if (n->addr.family == SG_AF_INET)
+        icmp_report_packet(e, w->packet, w->len, EHOSTUNREACH, false, 0, now_us);
+    else
+        icmp6_report_packet(e, w->packet, w->len, n->ifindex, EHOSTUNREACH, false, 0, now_us);
 }
 
 /* It does not answer: those who sent what waited are told (RFC 1122 2.3.2.2), and the packets are gone. */
@@ -398,7 +371,7 @@ static void fail(struct engine *e, struct neigh *n, uint64_t refuse_us, uint64_t
         uint32_t next = t->wait[i].next;
 
         stat_inc(&e->stats, ST_DROP_NEIGH_FAILED);
-        icmp_report_packet(e, t->wait[i].packet, t->wait[i].len, EHOSTUNREACH, false, 0, now_us);
+        report(e, n, &t->wait[i], now_us);
         wait_free(t, i);
         i = next;
     }
@@ -420,7 +393,7 @@ static void timer_fired(struct engine *e, struct neigh *n, uint64_t now_us)
     }
     n->tries++;
     n->at_us = later(now_us, NEIGH_RETRY_US);
-    arp_ask(e, n);
+    ask(e, n, now_us);
 }
 
 void neigh_timers(struct engine *e, uint64_t now_us)
@@ -428,11 +401,6 @@ void neigh_timers(struct engine *e, uint64_t now_us)
     struct neigh_table *t = &e->neigh;
     uint64_t next = UINT64_MAX;
 
-    if (t->announce_left && now_us >= t->announce_us) {
-        t->announce_left--;
-        t->announce_us = now_us + ARP_ANNOUNCE_INTERVAL_US;
-        arp_announce(e);
-    }
     if (now_us < t->next_us)
         return;
     t->next_us = UINT64_MAX; /* Reports of failures may start new questions meanwhile. */
@@ -452,14 +420,20 @@ void neigh_timers(struct engine *e, uint64_t now_us)
         t->next_us = next;
 }
 
-/* Its address is known now. */
-static void learn(struct engine *e, struct neigh *n, const uint8_t *mac, bool proof, uint64_t now_us)
+void neigh_doubt(struct neigh *n)
+{
+    if (n->state == NEIGH_REACHABLE)
+        n->state = NEIGH_STALE;
+}
+
+void neigh_learn(struct engine *e, struct neigh *n, const uint8_t *mac, bool proof, uint64_t now_us)
 {
     bool had = has_mac(n);
     bool changed = !had || !eth_eq(n->mac, mac);
 
     if (changed) {
-        if (had && now_us - n->changed_us < NEIGH_LOCK_US)
+        /* RFC 4861 has the override flag for that. */
+        if (had && n->addr.family == SG_AF_INET && now_us - n->changed_us < NEIGH_LOCK_US)
             return;
         memcpy(n->mac, mac, sizeof(n->mac));
         n->changed_us = now_us;
@@ -480,24 +454,25 @@ static void learn(struct engine *e, struct neigh *n, const uint8_t *mac, bool pr
 
 void neigh_confirm(struct engine *e, const struct ip_addr *dst, uint64_t now_us)
 {
+    const struct net_dst *d = netif_lookup(&e->net.t, dst);
     struct neigh *n;
-    uint32_t hop4;
 
-    if (dst->family != SG_AF_INET || !net_next_hop(e, net_addr4(dst), &hop4))
+    if (d->kind != DST_UNICAST || d->ifindex == ENGINE_IF_ANY)
         return;
-    n = find(&e->neigh, hop4);
+    n = neigh_find(&e->neigh, &d->hop, d->ifindex);
     if (!n || !has_mac(n))
         return;
     n->state = NEIGH_REACHABLE;
     n->confirmed_us = now_us;
 }
 
-int neigh_output(struct engine *e, struct pktbuf *p, uint32_t hop4, uint64_t now_us)
+int neigh_output(struct engine *e, struct pktbuf *p, uint8_t ifindex, const struct ip_addr *hop,
+                 uint64_t now_us)
 {
-    struct neigh *n = find(&e->neigh, hop4);
+    struct neigh *n = neigh_find(&e->neigh, hop, ifindex);
 
     if (!n) {
-        n = create(e, hop4, now_us);
+        n = neigh_create(e, hop, ifindex, now_us);
         if (!n) {
             pktq_drop(&e->txq);
             return -ENOBUFS;
@@ -523,79 +498,8 @@ int neigh_output(struct engine *e, struct pktbuf *p, uint32_t hop4, uint64_t now
         n->at_us = later(now_us, NEIGH_DELAY_US);
         timer_changed(&e->neigh, n);
     }
-    net_send_frame(e, p, n->mac, ETH_TYPE_IP4);
+    net_send_frame(e, p, n->ifindex, n->mac, eth_type(n));
     return 0;
-}
-
-/* ---- ARP in
- * -------------------------------------------------------------------------------------------------- */
-
-/* RFC 5227 2.4 (c): somebody else has our address. Keep it, say so, and not too often. */
-static void defend(struct engine *e, const struct arp_pkt *a, uint64_t now_us)
-{
-    struct neigh_table *t = &e->neigh;
-    const uint8_t *ip = e->cfg.addr4;
-    const uint8_t *m = a->sha;
-
-    stat_inc(&e->stats, ST_ARP_CONFLICT);
-    if (t->conflict_seen && now_us - t->conflict_us < ARP_DEFEND_INTERVAL_US)
-        return;
-    t->conflict_seen = true;
-    t->conflict_us = now_us;
-    arp_announce(e);
-    if (!e->notice[0])
-        snprintf(e->notice, sizeof(e->notice),
-                 "address conflict: %u.%u.%u.%u is claimed by %02x:%02x:%02x:%02x:%02x:%02x", ip[0], ip[1],
-                 ip[2], ip[3], m[0], m[1], m[2], m[3], m[4], m[5]);
-}
-
-static void answer(struct engine *e, const struct arp_pkt *a)
-{
-    struct arp_pkt r = {.op = ARP_REPLY, .spa = e->net.addr4, .tpa = a->spa};
-
-    memcpy(r.sha, e->cfg.mac, sizeof(r.sha));
-    memcpy(r.tha, a->sha, sizeof(r.tha));
-    arp_send(e, a->sha, &r);
-}
-
-void neigh_arp_input(struct engine *e, const uint8_t *p, uint32_t bytes, uint64_t now_us)
-{
-    struct neigh_table *t = &e->neigh;
-    struct arp_pkt a;
-    struct neigh *n;
-    bool ours, probe;
-
-    stat_inc(&e->stats, ST_ARP_IN);
-    if (!arp_parse(p, bytes, &a) || eth_is_group(a.sha) || eth_is_zero(a.sha) || !e->net.addr4) {
-        stat_inc(&e->stats, ST_DROP_ARP_BAD);
-        return;
-    }
-    if (a.spa == e->net.addr4) {
-        if (!eth_eq(a.sha, e->cfg.mac)) /* Else our own announcement came back. */
-            defend(e, &a, now_us);
-        return;
-    }
-    ours = a.tpa == e->net.addr4;
-    probe = a.spa == 0 && a.op == ARP_REQUEST; /* RFC 5227 2.1.1: teaches nothing */
-    if (!probe) {
-        const struct ip_addr spa = net_ip_addr(a.spa);
-
-        if (!net_is_unicast(e, &spa) || eth_eq(a.sha, e->cfg.mac)) {
-            stat_inc(&e->stats, ST_DROP_ARP_BAD);
-            return;
-        }
-        n = find(t, a.spa);
-        /* Who asks for us will soon be answered, so it is worth an entry; anybody else is not. */
-        if (!n && ours && a.op == ARP_REQUEST && net_is_on_link(e, a.spa))
-            n = create(e, a.spa, now_us);
-        if (n) {
-            bool asked = n->state == NEIGH_INCOMPLETE || n->state == NEIGH_PROBE;
-
-            learn(e, n, a.sha, a.op == ARP_REPLY && ours && asked, now_us);
-        }
-    }
-    if (ours && a.op == ARP_REQUEST)
-        answer(e, &a);
 }
 
 /* ---- Looking inside ---------------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Neighbours: which Ethernet address an IPv4 address on the link has (ARP, RFC 826 and 5227).
+ * Neighbours: which Ethernet address an IP address on a link has. IPv4's are asked by ARP (arp.c), IPv6's by
+ * neighbour discovery (nd.c); states and queues are the same, those of RFC 4861 7.3.
  *
- *   INCOMPLETE  asked by broadcast, packets wait        -> REACHABLE (answer), FAILED (three questions
- * unanswered) REACHABLE   confirmed in the last 30 s              -> STALE (time) STALE       used at once ->
- * PROBE (by being used) PROBE       used; after 5 s without confirmation asked by unicast
- *                                                       -> REACHABLE (answer or neigh_confirm()), FAILED
- *   FAILED      packets are refused; asked again after a second, at once if it had been known
+ * INCOMPLETE: asked by broadcast or group, packets wait; an answer makes it REACHABLE, three questions
+ *   without one FAILED.
+ * REACHABLE: confirmed in the last 30 s; else STALE.
+ * STALE: used at once, which makes it PROBE.
+ * PROBE: used; after 5 s without confirmation asked by unicast, until an answer or neigh_confirm() makes it
+ *   REACHABLE, or silence FAILED.
+ * FAILED: packets are refused; asked again after a second, at once if it had been known.
  *
  * REACHABLE turns STALE when it is looked at, so only INCOMPLETE and PROBE cost timer runs. Waiting packets
  * are copies in a bounded pool; the oldest of a neighbour makes way. Scratch memory.
@@ -21,22 +24,18 @@
 #include "daemon/engine/engine.h"
 #include "daemon/engine/siphash.h"
 
-#define NEIGH_REACHABLE_US       UINT64_C(30000000) /* RFC 4861 10, REACHABLE_TIME */
-#define NEIGH_DELAY_US           UINT64_C(5000000)  /* RFC 4861 10, DELAY_FIRST_PROBE_TIME */
-#define NEIGH_RETRY_US           UINT64_C(1000000)  /* RFC 1122 2.3.2.1: at most one question a second */
-#define NEIGH_TRIES              3u
-#define NEIGH_FAILED_US          UINT64_C(1000000)   /* refuse packets that long before asking again */
-#define NEIGH_LOCK_US            UINT64_C(1000000)   /* an address just learnt is not overwritten that long */
-#define NEIGH_UNUSED_US          UINT64_C(600000000) /* forget neighbours that nobody used so long */
-#define NEIGH_TICK_US            UINT64_C(10000)     /* timers are rounded up, so that many share a scan */
-#define NEIGH_EVICT_SCAN         1024u               /* entries looked at for the least useful one */
+#define NEIGH_REACHABLE_US UINT64_C(30000000) /* RFC 4861 10, REACHABLE_TIME */
+#define NEIGH_DELAY_US     UINT64_C(5000000)  /* RFC 4861 10, DELAY_FIRST_PROBE_TIME */
+#define NEIGH_RETRY_US     UINT64_C(1000000)  /* RFC 1122 2.3.2.1: at most one question a second */
+#define NEIGH_TRIES        3u
+#define NEIGH_FAILED_US    UINT64_C(1000000)   /* refuse packets that long before asking again */
+#define NEIGH_LOCK_US      UINT64_C(1000000)   /* an address just learnt is not overwritten that long */
+#define NEIGH_UNUSED_US    UINT64_C(600000000) /* forget neighbours that nobody used so long */
+#define NEIGH_TICK_US      UINT64_C(10000)     /* timers are rounded up, so that many share a scan */
+#define NEIGH_EVICT_SCAN   1024u               /* entries looked at for the least useful one */
 
-#define NEIGH_WAIT_POOL          512u /* packets that wait, all neighbours together */
-#define NEIGH_WAIT_MAX           192u /* of one neighbour: four of the largest datagrams, in fragments */
-
-#define ARP_ANNOUNCE_COUNT       2u                 /* RFC 5227 1.1, ANNOUNCE_NUM */
-#define ARP_ANNOUNCE_INTERVAL_US UINT64_C(2000000)  /* ANNOUNCE_INTERVAL */
-#define ARP_DEFEND_INTERVAL_US   UINT64_C(10000000) /* DEFEND_INTERVAL */
+#define NEIGH_WAIT_POOL    512u /* packets that wait, all neighbours together */
+#define NEIGH_WAIT_MAX     192u /* of one neighbour: four of the largest datagrams, in fragments */
 
 enum neigh_state {
     NEIGH_FREE = 0,
@@ -57,6 +56,7 @@ struct neigh {
     uint8_t state;  /* enum neigh_state */
     uint8_t tries;  /* questions asked in INCOMPLETE or PROBE */
     bool flushing;  /* on the list of those with packets that may go */
+    uint8_t ifindex;
     uint32_t hash_next, flush_next;
     uint32_t wait_head, wait_tail; /* neigh_wait indices */
     uint32_t wait_count;
@@ -74,13 +74,9 @@ struct neigh_table {
     uint32_t free_head; /* through hash_next */
     uint32_t wait_free;
     uint32_t flush_head;
-    uint32_t last; /* entry found last */
-    uint32_t hand; /* where the next search for a victim starts */
-    uint32_t announce_left;
-    bool conflict_seen;
-    uint64_t announce_us;
-    uint64_t conflict_us; /* last defence */
-    uint64_t next_us;     /* no timer is due before */
+    uint32_t last;    /* entry found last */
+    uint32_t hand;    /* where the next search for a victim starts */
+    uint64_t next_us; /* no timer is due before */
     struct sip_key key;
 };
 
@@ -91,17 +87,22 @@ void neigh_init(struct neigh_table *t, void *mem, const struct engine_config *cf
 void neigh_timers(struct engine *e, uint64_t now_us);
 uint64_t neigh_deadline(const struct engine *e);
 
-/** Send our own address to everybody, now and once more (RFC 5227 2.3). */
-void neigh_announce(struct engine *e, uint64_t now_us);
-
-/** An ARP packet: `p` is what follows the Ethernet header. */
-void neigh_arp_input(struct engine *e, const uint8_t *p, uint32_t bytes, uint64_t now_us);
+/** The neighbour on the link of an interface, or NULL. */
+struct neigh *neigh_find(struct neigh_table *t, const struct ip_addr *addr, uint8_t ifindex);
+/** A new entry, FAILED but to be asked at once; NULL: the table is full (counted). */
+struct neigh *neigh_create(struct engine *e, const struct ip_addr *addr, uint8_t ifindex, uint64_t now_us);
+/** Its Ethernet address is known now; `proof`: it answered us. Sends what waited. */
+void neigh_learn(struct engine *e, struct neigh *n, const uint8_t *mac, bool proof, uint64_t now_us);
+/** Something contradicts what is known: it is asked when it is next used (RFC 4861 7.2.5). */
+void neigh_doubt(struct neigh *n);
 
 /**
- * Send the open frame `p`, whose data is an IP packet, to the neighbour `hop4`, and end it.
+ * Send the open frame `p`, whose data is an IP packet, to the neighbour `hop`, and end it. `hop` may lie in
+ * the cache of destinations: it is not used once others can have been looked up.
  * @return 0 (sent, or waiting), -EHOSTUNREACH (it does not answer), -ENOBUFS (no entry is free)
  */
-int neigh_output(struct engine *e, struct pktbuf *p, uint32_t hop4, uint64_t now_us);
+int neigh_output(struct engine *e, struct pktbuf *p, uint8_t ifindex, const struct ip_addr *hop,
+                 uint64_t now_us);
 
 /** Packets whose neighbour has answered and that found no free frame then. */
 void neigh_flush(struct engine *e);

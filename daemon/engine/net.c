@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ethernet and IPv4 (RFC 791, RFC 894, RFC 1122 3).
+ * Ethernet (RFC 894, RFC 2464, 802.1Q), and what IPv4 and IPv6 share.
  */
 #include "daemon/engine/engine_int.h"
 
@@ -15,20 +15,14 @@ struct loop_hdr {
     uint32_t len;   /* of the IP packet */
     uint16_t gso_size;
     uint16_t csum_ok;
-    uint32_t pad;
+    uint32_t ifindex;
 };
 
 #define LOOP_ALIGN 16u
 static_assert(sizeof(struct loop_hdr) == LOOP_ALIGN, "a header fits wherever a record may begin");
-static_assert(NET_LOOP_BYTES % LOOP_ALIGN == 0 && NET_LOOP_BYTES > 2 * IP4_BYTES_MAX, "loop queue");
-
-/* How a packet came in. */
-struct arrival {
-    bool link_group; /* in a broadcast or multicast frame */
-    bool csum_ok;
-    bool looped; /* from ourselves */
-    uint16_t gso_size;
-};
+static_assert(NET_LOOP_BYTES % LOOP_ALIGN == 0 &&
+                  NET_LOOP_BYTES > 2 * (IP6_HDR_BYTES + IP6_PAYLOAD_MAX) + 4 * LOOP_ALIGN,
+              "loop queue");
 
 struct sip_key net_key(const struct engine_config *cfg, uint64_t purpose)
 {
@@ -49,188 +43,195 @@ struct sip_key net_key(const struct engine_config *cfg, uint64_t purpose)
 size_t net_bytes(const struct engine_config *cfg)
 {
     (void)cfg;
-    return NET_LOOP_BYTES;
+    return NET_LOOP_BYTES + netif_bytes();
 }
 
-void net_init(struct net_state *n, void *mem, const struct engine_config *cfg)
+bool net_init(struct net_state *n, void *mem, const struct engine_config *cfg)
 {
-    *n = (struct net_state){
-        .addr4 = get_be32(cfg->addr4),
-        .mask4 = cfg->prefix4 ? UINT32_MAX << (32 - cfg->prefix4) : 0,
-        .gateway4 = get_be32(cfg->gateway4),
-        .id_key = net_key(cfg, KEY_IP_ID),
-        .loop = {.mem = mem},
-    };
-    n->addr = net_ip_addr(n->addr4);
-    if (cfg->prefix4 && cfg->prefix4 < 31) /* RFC 3021: a /31 has no broadcast address */
-        n->broadcast4 = n->addr4 | ~n->mask4;
+    n->id_key = net_key(cfg, KEY_IP_ID);
+    memset(n->id_next, 0, sizeof(n->id_next));
+    n->loop = (struct net_loop){.mem = mem};
+    return netif_init(&n->t, n->loop.mem + NET_LOOP_BYTES, cfg);
 }
 
 /* ---- Addresses and routes ------------------------------------------------------------------------- */
 
-static bool is_broadcast4(const struct net_state *n, uint32_t addr4)
-{
-    return addr4 == UINT32_MAX || (n->broadcast4 && addr4 == n->broadcast4);
-}
-
-/* What a host may have as its address: not 0/8, 127/8, multicast, reserved or broadcast (RFC 1122 3.2.1.3).
- */
-static bool is_unicast4(const struct net_state *n, uint32_t addr4)
-{
-    uint8_t top = addr4 >> 24;
-
-    return top != 0 && top != 127 && top < 224 && !is_broadcast4(n, addr4);
-}
-
 bool net_is_own(const struct engine *e, const struct ip_addr *a)
 {
-    return e->net.addr4 && a->family == SG_AF_INET && net_addr4(a) == e->net.addr4;
+    return netif_lookup(&e->net.t, a)->kind == DST_OWN;
 }
 
 bool net_is_unicast(const struct engine *e, const struct ip_addr *a)
 {
-    return a->family == SG_AF_INET && is_unicast4(&e->net, net_addr4(a));
+    enum dst_kind kind = netif_lookup(&e->net.t, a)->kind;
+
+    return kind == DST_UNICAST || kind == DST_OWN;
 }
 
 bool net_is_broadcast(const struct engine *e, const struct ip_addr *a)
 {
-    return a->family == SG_AF_INET && is_broadcast4(&e->net, net_addr4(a));
+    return netif_lookup(&e->net.t, a)->kind == DST_BROADCAST;
 }
 
-bool net_is_on_link(const struct engine *e, uint32_t addr4)
+bool net_is_on_link(const struct engine *e, const struct ip_addr *a, uint8_t ifindex)
 {
-    const struct net_state *n = &e->net;
+    const struct net_dst *d = netif_lookup(&e->net.t, a);
 
-    return ((addr4 ^ n->addr4) & n->mask4) == 0 || (n->gateway4 && addr4 == n->gateway4);
+    return d->kind == DST_UNICAST && d->ifindex == ifindex && ip_addr_eq(&d->hop, a);
 }
 
-bool net_next_hop(const struct engine *e, uint32_t dst4, uint32_t *hop4)
+bool net_next_hop(const struct engine *e, const struct ip_addr *dst, struct ip_addr *hop)
 {
-    if (!e->net.addr4 || !is_unicast4(&e->net, dst4))
+    const struct net_dst *d = netif_lookup(&e->net.t, dst);
+
+    if ((d->kind != DST_UNICAST && d->kind != DST_OWN) || !d->has_src)
         return false;
-    if (net_is_on_link(e, dst4))
-        *hop4 = dst4;
-    else if (e->net.gateway4)
-        *hop4 = e->net.gateway4;
-    else
-        return false;
+    *hop = d->kind == DST_OWN ? *dst : d->hop;
     return true;
 }
 
 bool net_source(const struct engine *e, const struct ip_addr *dst, struct ip_addr *src)
 {
-    uint32_t dst4 = net_addr4(dst), hop4;
+    const struct net_dst *d = netif_lookup(&e->net.t, dst);
 
-    if (dst->family != SG_AF_INET || !e->net.addr4)
+    if (!d->has_src)
         return false;
-    if (!is_broadcast4(&e->net, dst4) && !net_is_multicast4(dst4) && !net_next_hop(e, dst4, &hop4))
-        return false;
-    *src = e->net.addr;
+    *src = d->src;
     return true;
+}
+
+struct ip_addr net_own(const struct engine *e, uint16_t family)
+{
+    for (uint32_t i = 0; i < e->net.t.addr_count; i++) {
+        const struct net_addr *a = &e->net.t.addrs[i];
+
+        if (a->addr.family == family && netif_addr_usable(a))
+            return a->addr;
+    }
+    return (struct ip_addr){0};
 }
 
 uint16_t net_mtu(const struct engine *e, const struct ip_addr *dst)
 {
-    (void)dst; /* One interface, and no path MTU is remembered here: TCP keeps its own. */
-    return e->cfg.mtu;
+    /* No path MTU is remembered here: TCP keeps its own. */
+    const struct net_dst *d = netif_lookup(&e->net.t, dst);
+
+    return d->mtu ? d->mtu : IP6_MTU_MIN;
+}
+
+uint32_t net_gso_frame_max(const struct engine *e, const struct ip_addr *dst)
+{
+    const struct net_dst *d = netif_lookup(&e->net.t, dst);
+    uint32_t offload = dst->family == SG_AF_INET6 ? ENGINE_TX_TSO6 : ENGINE_TX_TSO4;
+
+    if (d->ifindex == ENGINE_IF_ANY || !(e->net.t.ifs[d->ifindex].c.offloads & offload))
+        return 0;
+    return e->net.t.ifs[d->ifindex].c.tx_frame_max;
 }
 
 uint32_t net_packet_max(const struct engine *e, const struct ip_addr *dst)
 {
+    uint32_t mtu = net_mtu(e, dst);
+
     if (net_is_own(e, dst))
         return IP4_BYTES_MAX;
-    return net_mtu(e, dst) < NET_COPY_MAX ? net_mtu(e, dst) : NET_COPY_MAX;
-}
-
-/* Payload of each fragment but the last: a multiple of 8 (RFC 791 3.2). */
-static uint32_t fragment_bytes(uint32_t packet_max)
-{
-    return (packet_max - IP4_HDR_BYTES) & ~7u;
+    return mtu < NET_COPY_MAX ? mtu : NET_COPY_MAX;
 }
 
 uint32_t net_frame_count(const struct engine *e, const struct ip_addr *dst, uint32_t l4_bytes)
 {
+    bool is6 = dst->family == SG_AF_INET6;
     uint32_t max = net_packet_max(e, dst);
-    uint32_t each = fragment_bytes(max);
+    uint32_t each = is6 ? ip6_fragment_bytes(max) : ip4_fragment_bytes(max);
 
-    return IP4_HDR_BYTES + l4_bytes <= max ? 1 : (l4_bytes + each - 1) / each;
+    return (is6 ? IP6_HDR_BYTES : IP4_HDR_BYTES) + l4_bytes <= max ? 1 : (l4_bytes + each - 1) / each;
 }
 
-/* ---- In ----------------------------------------------------------------------------------------------- */
+struct ip_addr net_to_api(const struct ip_addr *a, uint16_t family)
+{
+    struct ip_addr r = *a;
+
+    if (family != SG_AF_INET6 || a->family == SG_AF_INET6)
+        return r;
+    r = (struct ip_addr){.ip = {[10] = 0xff, [11] = 0xff}, .family = SG_AF_INET6};
+    memcpy(r.ip + 12, a->ip, 4);
+    return r;
+}
+
+struct ip_addr net_from_api(const struct engine *e, const struct ip_addr *a)
+{
+    struct ip_addr r = {.family = a->family};
+
+    if (a->family == SG_AF_INET6 && ip6_is_mapped(a->ip)) {
+        r.family = SG_AF_INET;
+        memcpy(r.ip, a->ip + 12, 4);
+    } else if (a->family == SG_AF_INET6) {
+        memcpy(r.ip, a->ip, 16);
+        if (ip6_is_link_local(a->ip)) /* RFC 4007 6 */
+            r.scope = !a->scope && e->net.t.if_count == 1 ? 1 : a->scope;
+        else if (ip6_is_multicast(a->ip))
+            r.scope = a->scope;
+    } else if (a->family == SG_AF_INET) {
+        memcpy(r.ip, a->ip, 4);
+    }
+    return r;
+}
+
+/* ---- In ------------------------------------------------------------------------------------------- */
 
 void net_deliver(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
 {
+    bool is6 = rp->src.family == SG_AF_INET6;
     void (*input)(struct engine *, const struct rx_pkt *, uint64_t);
 
-    switch (rp->proto) {
-    case IP_PROTO_TCP:
+    if (rp->proto == IP_PROTO_TCP) {
         input = tcp_input;
-        break;
-    case IP_PROTO_UDP:
+    } else if (rp->proto == IP_PROTO_UDP) {
         input = udp_input;
-        break;
-    case IP_PROTO_ICMP:
-        input = icmp_input;
-        break;
-    default:
-        stat_inc(&e->stats, ST_IP_IN_UNKNOWN_PROTOS);
+    } else if (rp->proto == (is6 ? IP6_NH_ICMP : IP_PROTO_ICMP)) {
+        input = is6 ? icmp6_input : icmp_input;
+    } else {
+        stat_inc(&e->stats, is6 ? ST_IP6_IN_UNKNOWN_PROTOS : ST_IP_IN_UNKNOWN_PROTOS);
         icmp_send_error(e, rp, ICMP_ERR_PROTO_UNREACH, now_us);
         return;
     }
-    stat_inc(&e->stats, ST_IP_IN_DELIVERS);
+    stat_inc(&e->stats, is6 ? ST_IP6_IN_DELIVERS : ST_IP_IN_DELIVERS);
     input(e, rp, now_us);
 }
 
-/* RFC 1122 3.2.1.3: a source that no host can have, or that is ours. */
-static bool source_ok(const struct engine *e, const struct ip4_pkt *ip, bool looped)
+/* Take an 802.1Q tag off; false: no whole one. Priority tags (id 0) belong to the untagged interface. */
+static bool untag(struct eth_frame *f, uint16_t *vlan)
 {
-    if (looped)
-        return true;
-    return is_unicast4(&e->net, ip->src) && ip->src != e->net.addr4;
+    if (f->len < ETH_TAG_BYTES)
+        return false;
+    *vlan = get_be16(f->payload) & ETH_VLAN_MASK;
+    f->type = get_be16(f->payload + 2);
+    f->payload += ETH_TAG_BYTES;
+    f->len -= ETH_TAG_BYTES;
+    return true;
 }
 
-static void ip4_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct arrival *a,
-                      uint64_t now_us)
+static const struct netif *interface_of(struct engine *e, const struct pktbuf *p, struct eth_frame *f)
 {
-    struct ip4_pkt ip;
-    bool broadcast;
+    const struct net_tables *t = &e->net.t;
+    const struct netif *i;
+    uint16_t vlan = 0;
 
-    stat_inc(&e->stats, ST_IP_IN_RECEIVES);
-    if (!ip4_parse(p, bytes, &ip) || !ip4_csum_ok(&ip)) {
-        stat_inc(&e->stats, ST_IP_IN_HDR_ERRORS);
-        return;
+    if (f->type == ETH_TYPE_VLAN && !untag(f, &vlan)) {
+        stat_inc(&e->stats, ST_DROP_FRAME_SHORT);
+        return NULL;
     }
-    broadcast = is_broadcast4(&e->net, ip.dst);
-    /* RFC 1122 3.3.6: what came to everybody on the link but names one host is not to be believed. */
-    if (!source_ok(e, &ip, a->looped) || !e->net.addr4 || (!broadcast && ip.dst != e->net.addr4) ||
-        (a->link_group && !broadcast)) {
-        stat_inc(&e->stats, ST_IP_IN_ADDR_ERRORS);
-        return;
-    }
-    if (ip.frag_off || ip.more) {
-        frag_input(e, &ip, broadcast, now_us);
-        return;
-    }
-    net_deliver(e,
-                &(struct rx_pkt){
-                    .l4 = ip.payload,
-                    .l4_len = ip.len,
-                    .src = net_ip_addr(ip.src),
-                    .dst = net_ip_addr(ip.dst),
-                    .proto = ip.proto,
-                    .tos = ip.tos,
-                    .ttl = ip.ttl,
-                    .csum_ok = a->csum_ok,
-                    .broadcast = broadcast,
-                    .gso_size = a->gso_size,
-                    .l3 = ip.hdr,
-                    .l3_hdr_len = ip.hdr_len,
-                },
-                now_us);
+    if (!vlan && !t->ifs[0].c.vlan && t->ifs[0].c.dev == p->dev)
+        return &t->ifs[0];
+    i = netif_find(t, p->dev, vlan);
+    if (!i)
+        stat_inc(&e->stats, ST_DROP_VLAN);
+    return i;
 }
 
 void net_input(struct engine *e, const struct pktbuf *p, uint64_t now_us)
 {
+    const struct netif *i;
     struct eth_frame f;
     struct arrival a = {0};
 
@@ -238,27 +239,29 @@ void net_input(struct engine *e, const struct pktbuf *p, uint64_t now_us)
         stat_inc(&e->stats, ST_DROP_FRAME_SHORT);
         return;
     }
+    i = interface_of(e, p, &f);
+    if (!i)
+        return;
     a.link_group = eth_is_group(f.dst);
-    if (!a.link_group && !eth_eq(f.dst, e->cfg.mac)) {
+    if (!a.link_group && !eth_eq(f.dst, i->c.mac)) {
         stat_inc(&e->stats, ST_DROP_FRAME_FOREIGN);
         return;
     }
+    a.src_mac = f.src;
+    a.ifindex = netif_index(&e->net.t, i);
     a.csum_ok = p->flags & (PKT_CSUM_GOOD | PKT_CSUM_PARTIAL);
     a.gso_size = p->gso_size;
-    switch (f.type) {
-    case ETH_TYPE_IP4:
+    if (f.type == ETH_TYPE_IP4)
         ip4_input(e, f.payload, f.len, &a, now_us);
-        break;
-    case ETH_TYPE_ARP:
-        neigh_arp_input(e, f.payload, f.len, now_us);
-        break;
-    default:
+    else if (f.type == ETH_TYPE_IP6 && i->c.ip6)
+        ip6_input(e, f.payload, f.len, &a, now_us);
+    else if (f.type == ETH_TYPE_ARP)
+        arp_input(e, f.payload, f.len, a.ifindex, now_us);
+    else
         stat_inc(&e->stats, ST_DROP_ETHERTYPE);
-        break;
-    }
 }
 
-/* ---- Out ---------------------------------------------------------------------------------------------- */
+/* ---- Packets under construction ------------------------------------------------------------------- */
 
 uint32_t net_pkt_bytes(const struct pktbuf *p)
 {
@@ -289,7 +292,7 @@ void net_pkt_copy(const struct pktbuf *p, uint32_t off, uint8_t *dst, uint32_t b
     }
 }
 
-static void push(struct pktbuf *p, uint32_t bytes)
+void net_pkt_push(struct pktbuf *p, uint32_t bytes)
 {
     p->data -= bytes;
     p->len += bytes;
@@ -297,26 +300,50 @@ static void push(struct pktbuf *p, uint32_t bytes)
         p->csum_start = (uint16_t)(p->csum_start + bytes);
 }
 
-void net_send_frame(struct engine *e, struct pktbuf *p, const uint8_t *dst_mac, uint16_t type)
+uint32_t net_pkt_sum(const struct pktbuf *p, uint32_t sum)
 {
-    push(p, ETH_HDR_BYTES);
-    eth_put(p->data, dst_mac, e->cfg.mac, type);
-    p->total = net_pkt_bytes(p);
-    if (p->gso_type == PKT_GSO_TCP4) {
-        uint32_t l4 = ETH_HDR_BYTES + IP4_HDR_BYTES;
+    uint32_t off = p->len;
 
-        p->hdr_len = (uint16_t)(l4 + (uint32_t)(p->data[l4 + 12] >> 4) * 4);
+    sum = csum_add(sum, csum_partial(p->data, p->len));
+    for (unsigned i = 0; i < p->frag_count; i++) {
+        sum = csum_join(sum, csum_partial(p->frag[i].ptr, p->frag[i].len), off);
+        off += p->frag[i].len;
     }
+    return sum;
+}
+
+/* ---- Out ------------------------------------------------------------------------------------------ */
+
+void net_send_frame(struct engine *e, struct pktbuf *p, uint8_t ifindex, const uint8_t *dst_mac,
+                    uint16_t type)
+{
+    const struct engine_if *c = &e->net.t.ifs[ifindex].c;
+
+    if (c->vlan) {
+        net_pkt_push(p, ETH_TAG_BYTES);
+        put_be16(p->data, c->vlan);
+        put_be16(p->data + 2, type);
+        type = ETH_TYPE_VLAN;
+    }
+    net_pkt_push(p, ETH_HDR_BYTES);
+    eth_put(p->data, dst_mac, c->mac, type);
+    p->total = net_pkt_bytes(p);
+    p->dev = c->dev;
+    if (p->gso_type) /* Its checksum is the device's to make, so csum_start is where TCP begins. */
+        p->hdr_len = (uint16_t)(p->csum_start + (uint32_t)(p->data[p->csum_start + 12] >> 4) * 4);
     pktq_commit(&e->txq);
 }
 
-/* RFC 6864 4: unique for source, destination and protocol while a fragment may live; not to be guessed. */
-static uint16_t next_id(struct net_state *n, const struct ip4_pkt *ip)
+uint32_t net_next_id(struct net_state *n, const struct ip_out *o)
 {
-    uint64_t w[2] = {(uint64_t)ip->src << 32 | ip->dst, ip->proto};
-    uint64_t h = sip_words(&n->id_key, w, ARRAY_LEN(w), 2, 4);
+    uint64_t w[5];
+    uint64_t h;
 
-    return (uint16_t)(h + n->id_next[(h >> 32) % NET_ID_GROUPS]++);
+    memcpy(&w[0], o->src->ip, 16);
+    memcpy(&w[2], o->dst->ip, 16);
+    w[4] = o->proto;
+    h = sip_words(&n->id_key, w, ARRAY_LEN(w), 2, 4);
+    return (uint32_t)h + n->id_next[(h >> 32) % NET_ID_GROUPS]++;
 }
 
 static bool loop_room(const struct net_loop *l, uint32_t bytes)
@@ -324,8 +351,7 @@ static bool loop_room(const struct net_loop *l, uint32_t bytes)
     return bytes <= NET_LOOP_BYTES - (l->tail - l->head);
 }
 
-/* The packet comes back in at the next net_loop_run(). */
-static int loop_output(struct engine *e, struct pktbuf *p)
+int net_loop_output(struct engine *e, struct pktbuf *p)
 {
     struct net_loop *l = &e->net.loop;
     uint32_t len = net_pkt_bytes(p);
@@ -337,6 +363,7 @@ static int loop_output(struct engine *e, struct pktbuf *p)
         .len = len,
         .gso_size = p->gso_size,
         .csum_ok = !!(p->flags & PKT_CSUM_PARTIAL),
+        .ifindex = p->dev,
     };
 
     if (!loop_room(l, bytes + skip)) {
@@ -375,51 +402,44 @@ void net_loop_run(struct engine *e, uint64_t now_us)
 
         memcpy(&h, at, sizeof(h));
         if (h.len) {
-            struct arrival a = {.looped = true, .csum_ok = h.csum_ok, .gso_size = h.gso_size};
+            struct arrival a = {
+                .looped = true, .csum_ok = h.csum_ok, .gso_size = h.gso_size, .ifindex = (uint8_t)h.ifindex};
 
-            ip4_input(e, at + sizeof(h), h.len, &a, now_us);
+            if (at[sizeof(h)] >> 4 == 4)
+                ip4_input(e, at + sizeof(h), h.len, &a, now_us);
+            else
+                ip6_input(e, at + sizeof(h), h.len, &a, now_us);
         }
         l->head += h.bytes; /* Only now: the packet was read in place. */
     }
 }
 
-/* Give an IP packet its link-layer destination. */
-static int link_output(struct engine *e, struct pktbuf *p, uint32_t dst4, uint64_t now_us)
+int net_link_output(struct engine *e, struct pktbuf *p, const struct net_dst *d, uint64_t now_us)
 {
+    bool is6 = d->addr.family == SG_AF_INET6;
     uint8_t mac[ETH_ADDR_BYTES];
-    uint32_t hop4;
 
-    if (is_broadcast4(&e->net, dst4)) {
+    if (d->kind == DST_UNICAST)
+        return neigh_output(e, p, d->ifindex, &d->hop, now_us);
+    if (d->kind == DST_BROADCAST)
         memset(mac, 0xff, sizeof(mac));
-    } else if (net_is_multicast4(dst4)) {
-        eth_multicast4(dst4, mac); /* RFC 1112 6.4 */
-    } else {
-        bool routed = net_next_hop(e, dst4, &hop4);
-
-        ENG_ASSERT(routed); /* net_output() asked before. */
-        return neigh_output(e, p, hop4, now_us);
-    }
-    net_send_frame(e, p, mac, ETH_TYPE_IP4);
+    else if (is6)
+        eth_multicast6(d->addr.ip, mac); /* RFC 2464 7 */
+    else
+        eth_multicast4(net_addr4(&d->addr), mac); /* RFC 1112 6.4 */
+    net_send_frame(e, p, d->ifindex, mac, is6 ? ETH_TYPE_IP6 : ETH_TYPE_IP4);
     return 0;
 }
 
-/* Put the IP header before p->data. */
-static void put_header(struct pktbuf *p, const struct ip4_pkt *ip)
+/* They are copies, so the frame itself, whose place in the queue the first of them takes, is set aside
+ * before. */
+int net_output_fragments(struct engine *e, struct pktbuf *p, const struct net_dst *dst, uint32_t each,
+                         net_frag_hdr_fn *put, const void *ctx, enum stat counter, uint64_t now_us)
 {
-    push(p, IP4_HDR_BYTES);
-    ip4_put(p->data, ip);
-}
-
-/*
- * Send the open frame's packet in fragments (RFC 791 3.2). They are copies, so the frame itself, whose place
- * in the queue the first of them takes, is set aside before.
- */
-static int output_fragments(struct engine *e, struct pktbuf *p, struct ip4_pkt *ip, uint32_t packet_max,
-                            uint64_t now_us)
-{
+    const struct net_dst d = *dst; /* A question to a neighbour may look up others meanwhile. */
     uint8_t linear[PKT_LINEAR_MAX];
     struct pktbuf whole = *p;
-    uint32_t total = net_pkt_bytes(p), each = fragment_bytes(packet_max);
+    uint32_t total = net_pkt_bytes(p);
     uint32_t count = (total + each - 1) / each;
 
     if (pktq_room(&e->txq) < count) {
@@ -430,19 +450,17 @@ static int output_fragments(struct engine *e, struct pktbuf *p, struct ip4_pkt *
     whole.data = linear;
     pktq_drop(&e->txq);
     for (uint32_t off = 0; off < total; off += each) {
+        uint32_t len = total - off < each ? total - off : each;
         int rc;
 
         p = pktq_get(&e->txq);
         if (!p) /* A question to the neighbour took the last one; the rest would be useless. */
             return -ENOBUFS;
-        ip->len = total - off < each ? total - off : each;
-        ip->frag_off = off;
-        ip->more = off + ip->len < total;
-        net_pkt_copy(&whole, off, p->data, ip->len);
-        p->len = ip->len;
-        put_header(p, ip);
-        stat_inc(&e->stats, ST_IP_FRAG_CREATES);
-        rc = link_output(e, p, ip->dst, now_us);
+        net_pkt_copy(&whole, off, p->data, len);
+        p->len = len;
+        put(p, ctx, off, len, off + len < total);
+        stat_inc(&e->stats, counter);
+        rc = net_link_output(e, p, &d, now_us);
         if (rc)
             return rc;
     }
@@ -452,49 +470,36 @@ static int output_fragments(struct engine *e, struct pktbuf *p, struct ip4_pkt *
 int net_output(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
                uint8_t proto, uint8_t tos, uint8_t ttl, bool dont_fragment, uint64_t now_us)
 {
-    uint32_t total = net_pkt_bytes(p), packet_max = IP4_BYTES_MAX;
-    bool own = net_is_own(e, dst);
-    struct ip_addr any_source;
-    struct ip4_pkt ip = {
-        .src = net_addr4(src),
-        .dst = net_addr4(dst),
-        .proto = proto,
-        .tos = tos,
-        .ttl = ttl,
-        .df = dont_fragment,
-        .len = total,
-    };
+    struct ip_out o = {
+        .src = src, .dst = dst, .proto = proto, .tos = tos, .ttl = ttl, .dont_fragment = dont_fragment};
 
-    stat_inc(&e->stats, ST_IP_OUT_REQUESTS);
-    if (!own && !net_source(e, dst, &any_source)) {
-        stat_inc(&e->stats, ST_IP_OUT_NO_ROUTES);
-        pktq_drop(&e->txq);
-        return -ENETUNREACH;
-    }
-    if (!own && !p->gso_type)
-        packet_max = dont_fragment ? net_mtu(e, dst) : net_packet_max(e, dst);
-    if (IP4_HDR_BYTES + total > IP4_BYTES_MAX || (dont_fragment && IP4_HDR_BYTES + total > packet_max)) {
-        pktq_drop(&e->txq);
-        return -EMSGSIZE;
-    }
-    if (!dont_fragment) /* RFC 6864 4.1: with DF the field means nothing. */
-        ip.id = next_id(&e->net, &ip);
-    if (IP4_HDR_BYTES + total > packet_max)
-        return output_fragments(e, p, &ip, packet_max, now_us);
-    put_header(p, &ip);
-    return own ? loop_output(e, p) : link_output(e, p, ip.dst, now_us);
+    return dst->family == SG_AF_INET6 ? ip6_output(e, p, &o, now_us) : ip4_output(e, p, &o, now_us);
+}
+
+/* The sum of the pseudo-header; the destination says which. */
+static uint32_t pseudo_sum(const struct ip_addr *src, const struct ip_addr *dst, uint8_t proto,
+                           uint32_t l4_bytes)
+{
+    return dst->family == SG_AF_INET6 ? csum_pseudo6(src->ip, dst->ip, proto, l4_bytes)
+                                      : csum_pseudo4(src->ip, dst->ip, proto, l4_bytes);
+}
+
+uint32_t net_pseudo_sum(const struct rx_pkt *rp, uint32_t l4_bytes)
+{
+    return pseudo_sum(&rp->src, &rp->dst, rp->proto, l4_bytes);
 }
 
 void net_checksum(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
                   uint8_t proto, uint16_t csum_offset, bool will_fragment)
 {
-    uint32_t sum = csum_pseudo4(src->ip, dst->ip, proto, net_pkt_bytes(p));
-    uint32_t off = p->len;
+    const struct net_dst *d = netif_lookup(&e->net.t, dst);
+    uint32_t sum = pseudo_sum(src, dst, proto, net_pkt_bytes(p));
     uint16_t field = csum_fold(sum);
+    bool offload = d->ifindex != ENGINE_IF_ANY && e->net.t.ifs[d->ifindex].c.offloads & ENGINE_TX_CSUM;
 
     ENG_ASSERT((uint32_t)csum_offset + 2 <= p->len);
     /* What we send to ourselves is never on a wire; receive then takes PKT_CSUM_PARTIAL as proof enough. */
-    if (net_is_own(e, dst) || (e->cfg.offloads & ENGINE_TX_CSUM && !will_fragment)) {
+    if (d->kind == DST_OWN || (offload && !will_fragment)) {
         memcpy(p->data + csum_offset, &field, 2);
         p->flags |= PKT_CSUM_PARTIAL;
         p->csum_start = 0;
@@ -502,12 +507,7 @@ void net_checksum(struct engine *e, struct pktbuf *p, const struct ip_addr *src,
         return;
     }
     memset(p->data + csum_offset, 0, 2);
-    sum = csum_add(sum, csum_partial(p->data, p->len));
-    for (unsigned i = 0; i < p->frag_count; i++) {
-        sum = csum_join(sum, csum_partial(p->frag[i].ptr, p->frag[i].len), off);
-        off += p->frag[i].len;
-    }
-    field = csum_finish(sum);
+    field = csum_finish(net_pkt_sum(p, sum));
     if (proto == IP_PROTO_UDP && !field)
         field = UINT16_MAX; /* RFC 768: zero on the wire would say that there is no checksum. */
     memcpy(p->data + csum_offset, &field, 2);

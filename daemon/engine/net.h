@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ethernet and IPv4: what arrives is checked and handed on, what leaves gets its route and its headers.
+ * Between Ethernet and the transports: what arrives is checked and handed on, what leaves gets its route and
+ * its headers.
  *
- * One interface with one IPv4 address, one connected network and at most one gateway. The transport's view
- * (net_input(), net_output() ...) is in engine_int.h; this is what net.c shares with neigh.c, frag.c, icmp.c
- * and udp.c. Packets to our own address never see the device: they wait in the loop queue and come back in
- * through net_loop_run().
+ *   netif.c  interfaces, addresses, routes      net.c  frames, what both IP versions share
+ *   ip4.c    IPv4 in and out                    ip6.c  IPv6 in and out       ip6_ext.c  extension headers
+ *
+ * The transports' view (net_input(), net_output() ...) is in engine_int.h; this is what the files above share
+ * with neigh.c, arp.c, nd.c, frag.c, icmp.c, icmp6.c and udp.c. Packets to our own addresses never see a
+ * device: they wait in the loop queue and come back in through net_loop_run().
  *
  * Frames. A packet that may be fragmented leaves net_output() as frames whose bytes all lie in the frames'
  * own memory, so the caller's fragments (a ring, a received packet) are free again when it returns. Only
@@ -19,9 +22,11 @@
 #include <stdint.h>
 
 #include "daemon/engine/engine.h"
+#include "daemon/engine/netif.h"
 #include "daemon/engine/siphash.h"
 #include "daemon/engine/wire/eth.h"
 #include "daemon/engine/wire/ip4.h"
+#include "daemon/engine/wire/ip6.h"
 
 /* Packets to ourselves that wait; several of the largest fit. */
 #define NET_LOOP_BYTES (256u << 10)
@@ -29,7 +34,7 @@
 /* Groups of destinations that share a counter for the IP identification. */
 #define NET_ID_GROUPS  1024u
 
-/* IP packet that a frame's own memory holds. */
+/* IP packet that a frame's own memory holds, whichever version. */
 #define NET_COPY_MAX   (IP4_HDR_BYTES + PKT_LINEAR_MAX - PKT_HEADROOM)
 
 /** Byte ring of packets to ourselves: struct loop_hdr of net.c and an IP packet, never wrapped. */
@@ -39,18 +44,32 @@ struct net_loop {
 };
 
 struct net_state {
-    struct ip_addr addr; /* our own */
-    uint32_t addr4;      /* the same in host order, 0: none */
-    uint32_t mask4;      /* of the connected network */
-    uint32_t broadcast4; /* of the connected network; 0: it has none (RFC 3021) */
-    uint32_t gateway4;   /* 0: none */
+    struct net_tables t;
     struct sip_key id_key;
-    uint16_t id_next[NET_ID_GROUPS];
+    uint32_t id_next[NET_ID_GROUPS];
     struct net_loop loop;
 };
 
+/** How a packet came in. */
+struct arrival {
+    const uint8_t *src_mac; /* NULL: from ourselves */
+    uint8_t ifindex;
+    bool link_group; /* in a broadcast or multicast frame */
+    bool csum_ok;
+    bool looped; /* from ourselves */
+    uint16_t gso_size;
+};
+
+/** What a packet to send looks like, as net_output() takes it. */
+struct ip_out {
+    const struct ip_addr *src, *dst;
+    uint8_t proto, tos, ttl;
+    bool dont_fragment;
+};
+
 size_t net_bytes(const struct engine_config *cfg);
-void net_init(struct net_state *n, void *mem, const struct engine_config *cfg);
+/** False: addresses, routes and interfaces do not fit together. */
+bool net_init(struct net_state *n, void *mem, const struct engine_config *cfg);
 
 /** A key for one purpose, derived from the secret of the configuration so that none tells of another. */
 struct sip_key net_key(const struct engine_config *cfg, uint64_t purpose);
@@ -68,18 +87,35 @@ static inline struct ip_addr net_ip_addr(uint32_t addr4)
     return a;
 }
 
+/** An IPv6 address that was seen on interface `ifindex`. */
+static inline struct ip_addr net_ip_addr6(const uint8_t *ip, uint8_t ifindex)
+{
+    struct ip_addr a = {.family = SG_AF_INET6};
+
+    memcpy(a.ip, ip, 16);
+    a.scope = ip6_is_link_local(ip) ? ifindex + 1u : 0;
+    return a;
+}
+
 static inline bool net_is_multicast4(uint32_t addr4)
 {
     return addr4 >> 28 == 0xe;
 }
 
-/** Limited broadcast, or that of the connected network. */
-bool net_is_broadcast(const struct engine *e, const struct ip_addr *a);
-/** True when `addr4` is a neighbour: on the connected network, or the gateway. */
-bool net_is_on_link(const struct engine *e, uint32_t addr4);
+/** Any group of either family. */
+static inline bool net_is_multicast(const struct ip_addr *a)
+{
+    return a->family == SG_AF_INET ? a->ip[0] >> 4 == 0xe : a->ip[0] == 0xff;
+}
 
-/** The next hop towards dst, unicast and not our own; false: no route. */
-bool net_next_hop(const struct engine *e, uint32_t dst4, uint32_t *hop4);
+/** Limited broadcast, or that of a connected network. */
+bool net_is_broadcast(const struct engine *e, const struct ip_addr *a);
+/** True when `a` is reached over the link of `ifindex` without a router. */
+bool net_is_on_link(const struct engine *e, const struct ip_addr *a, uint8_t ifindex);
+/** The next hop towards dst, unicast; false: no route. */
+bool net_next_hop(const struct engine *e, const struct ip_addr *dst, struct ip_addr *hop);
+/** An own address of this family, the first that was configured; family 0: there is none. */
+struct ip_addr net_own(const struct engine *e, uint16_t family);
 
 /** Largest IP packet to dst that leaves in one piece without dont_fragment. */
 uint32_t net_packet_max(const struct engine *e, const struct ip_addr *dst);
@@ -90,9 +126,44 @@ uint32_t net_frame_count(const struct engine *e, const struct ip_addr *dst, uint
 uint32_t net_pkt_bytes(const struct pktbuf *p);
 /** Copy `bytes` bytes from offset `off` of a packet under construction. */
 void net_pkt_copy(const struct pktbuf *p, uint32_t off, uint8_t *dst, uint32_t bytes);
+/** Room for a header before p->data, which moves there. */
+void net_pkt_push(struct pktbuf *p, uint32_t bytes);
+/** Checksum over all of `p`, from p->data on, with `sum` to begin with. */
+uint32_t net_pkt_sum(const struct pktbuf *p, uint32_t sum);
 
 /** Put the Ethernet header before p->data, bring the offload fields up to date, and commit the frame. */
-void net_send_frame(struct engine *e, struct pktbuf *p, const uint8_t *dst_mac, uint16_t type);
+void net_send_frame(struct engine *e, struct pktbuf *p, uint8_t ifindex, const uint8_t *dst_mac,
+                    uint16_t type);
+/** Send the open frame, an IP packet, to where `d` says: to a group at once, else to the neighbour. */
+int net_link_output(struct engine *e, struct pktbuf *p, const struct net_dst *d, uint64_t now_us);
+/** Have the open frame, an IP packet, come back in at the next net_loop_run(). */
+int net_loop_output(struct engine *e, struct pktbuf *p);
+
+/** Send the transport packet `p` in fragments; `each`: of the fragment's payload, a multiple of 8. */
+typedef void net_frag_hdr_fn(struct pktbuf *p, const void *ctx, uint32_t off, uint32_t len, bool more);
+int net_output_fragments(struct engine *e, struct pktbuf *p, const struct net_dst *d, uint32_t each,
+                         net_frag_hdr_fn *put, const void *ctx, enum stat counter, uint64_t now_us);
+
+/** Hash for the identification of a datagram, and the counter that goes with it (RFC 6864 4, RFC 7739). */
+uint32_t net_next_id(struct net_state *n, const struct ip_out *o);
+
+/* Per IP version. */
+void ip4_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct arrival *a, uint64_t now_us);
+void ip6_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct arrival *a, uint64_t now_us);
+int ip4_output(struct engine *e, struct pktbuf *p, const struct ip_out *o, uint64_t now_us);
+int ip6_output(struct engine *e, struct pktbuf *p, const struct ip_out *o, uint64_t now_us);
+uint32_t ip4_fragment_bytes(uint32_t packet_max);
+uint32_t ip6_fragment_bytes(uint32_t packet_max);
+
+/** ip6_ext.c: go on behind the fixed header, or behind a reassembled datagram's fragment header. */
+void ip6_next(struct engine *e, struct rx_pkt *rp, bool from_fragment, uint64_t now_us);
+
+/** RFC 7112: does the payload of a first fragment, whose first header is `proto`, hold all headers? */
+bool ip6_chain_whole(const uint8_t *p, uint32_t bytes, uint8_t proto);
+/** The transport header of a quoted packet (fixed header whole), 8 bytes of it at least; NULL: not there. */
+const uint8_t *ip6_quoted_l4(const uint8_t *ip, uint32_t bytes, uint8_t *proto);
+/** Is the group one that this interface listens to? */
+bool ip6_group_joined(const struct engine *e, const uint8_t *dst, uint8_t ifindex);
 
 /** Hand a checked packet to its transport. */
 void net_deliver(struct engine *e, const struct rx_pkt *rp, uint64_t now_us);

@@ -23,9 +23,23 @@ static struct port_entry *entry_of(struct engine *e, const struct sock *s, uint1
     return s->kind == SK_UDP ? &e->ports.udp[port] : &e->ports.tcp[port];
 }
 
-static bool overlap(const struct ip_addr *a, const struct ip_addr *b)
+static bool takes_both(const struct ip_addr *a, bool v6only)
 {
+    return a->family == SG_AF_INET6 && ip_addr_any(a) && !v6only;
+}
+
+/* Is there a packet that both would take? An IPv6 socket that is bound to no address takes IPv4's too, unless
+ * it is IPV6_V6ONLY (RFC 3493 5.3). */
+static bool overlap(const struct ip_addr *a, bool a_v6only, const struct ip_addr *b, bool b_v6only)
+{
+    if (a->family != b->family)
+        return takes_both(a, a_v6only) || takes_both(b, b_v6only);
     return ip_addr_any(a) || ip_addr_any(b) || ip_addr_eq(a, b);
+}
+
+static bool v6only(const struct sock *s)
+{
+    return s->opts & SO_F_V6ONLY;
 }
 
 /*
@@ -45,7 +59,7 @@ static bool conflict(struct engine *e, const struct sock *s, const struct ip_add
     for (sock_id id = p->binds; id;) {
         const struct sock *b = sock_get(e, id);
 
-        if (b != s && overlap(&b->local, addr)) {
+        if (b != s && overlap(&b->local, v6only(b), addr, v6only(s))) {
             bool both = reuse && (b->opts & SO_F_REUSEADDR);
 
             if (!both || b->kind == SK_LISTEN)
@@ -126,7 +140,6 @@ int sock_port_claim(struct engine *e, struct sock *s, const struct ip_ep *local)
             return -EADDRINUSE;
     }
     s->local = local->addr;
-    s->local.family = s->family;
     s->lport = port;
     link_bind(e, s);
     return 0;
@@ -181,7 +194,7 @@ bool port_listen_conflict(struct engine *e, const struct sock *s)
     for (sock_id id = e->ports.tcp[s->lport].binds; id;) {
         const struct sock *b = sock_get(e, id);
 
-        if (b != s && b->kind == SK_LISTEN && overlap(&b->local, &s->local))
+        if (b != s && b->kind == SK_LISTEN && overlap(&b->local, v6only(b), &s->local, v6only(s)))
             return true;
         id = b->bind_next;
     }

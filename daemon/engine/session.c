@@ -206,12 +206,13 @@ static int slot_check_free(struct engine *e, struct session *ss, int sid, uint32
 int engine_open(struct engine *e, int sid, uint32_t slot, uint32_t type, uint32_t proto, uint16_t family)
 {
     struct session *ss = sock_session(e, sid);
+    struct sock *s;
     sock_id id;
     int rc = slot_check_free(e, ss, sid, slot);
 
     if (rc)
         return rc;
-    if (family != SG_AF_INET)
+    if (family != SG_AF_INET && family != SG_AF_INET6)
         return -EAFNOSUPPORT;
     if (type == SG_SOCK_STREAM && (proto == 0 || proto == 6))
         rc = tcp_open(e, sid, slot, &id);
@@ -221,24 +222,41 @@ int engine_open(struct engine *e, int sid, uint32_t slot, uint32_t type, uint32_
         rc = -EPROTONOSUPPORT;
     if (rc)
         return rc;
-    sock_link(e, sock_get(e, id), sid);
-    slot_attach(e, sock_get(e, id), sid, slot);
+    s = sock_get(e, id);
+    s->family = family;
+    s->local = s->remote = (struct ip_addr){.family = family};
+    sock_link(e, s, sid);
+    slot_attach(e, s, sid, slot);
     return 0;
 }
 
-int engine_bind(struct engine *e, int sid, uint32_t slot, const struct ip_ep *local)
+/* An address as applications give it, for this socket: 0, or why it can't be one. */
+static int address_of(const struct engine *e, const struct sock *s, const struct ip_ep *given,
+                      struct ip_ep *ret)
+{
+    *ret = (struct ip_ep){.addr = net_from_api(e, &given->addr), .port = given->port};
+    if (given->addr.family != s->family)
+        return -EAFNOSUPPORT;
+    if (s->opts & SO_F_V6ONLY && ret->addr.family == SG_AF_INET)
+        return -ENETUNREACH;
+    return 0;
+}
+
+int engine_bind(struct engine *e, int sid, uint32_t slot, const struct ip_ep *given)
 {
     struct sock *s = sock_of(e, sid, slot);
+    struct ip_ep local;
     int rc;
 
     if (!s)
         return -EBADF;
-    if (local->addr.family != s->family)
-        return -EAFNOSUPPORT;
+    rc = address_of(e, s, given, &local);
+    if (rc)
+        return rc == -ENETUNREACH ? -EINVAL : rc;
     if (s->kind == SK_UDP)
-        rc = udp_bind(e, (struct udp_sock *)s, local);
+        rc = udp_bind(e, (struct udp_sock *)s, &local);
     else if (s->kind == SK_TCP && s->pub_state == SG_ST_OPEN)
-        rc = sock_port_claim(e, s, local);
+        rc = sock_port_claim(e, s, &local);
     else
         rc = -EINVAL;
     if (rc)
@@ -324,24 +342,27 @@ int engine_listen(struct engine *e, int sid, uint32_t slot, uint32_t backlog, ui
     return to_listener(e, s, backlog, overflow);
 }
 
-int engine_connect(struct engine *e, int sid, uint32_t slot, const struct ip_ep *remote, uint64_t now_us)
+int engine_connect(struct engine *e, int sid, uint32_t slot, const struct ip_ep *given, uint64_t now_us)
 {
     struct sock *s = sock_of(e, sid, slot);
+    struct ip_ep remote;
     int rc;
 
     e->now_us = now_us;
     if (!s)
         return -EBADF;
+    rc = given->addr.family ? address_of(e, s, given, &remote) : 0;
     if (s->kind == SK_UDP) {
-        rc = udp_connect(e, (struct udp_sock *)s, remote);
+        if (!rc)
+            rc = udp_connect(e, (struct udp_sock *)s, given->addr.family ? &remote : given);
         sock_dirty_bits(e, s, DIRTY_LINE | DIRTY_NAME);
         return rc;
     }
     if (s->kind == SK_LISTEN)
         return -EISCONN;
-    if (remote->addr.family != s->family)
-        return -EAFNOSUPPORT;
-    return tcp_user_connect(e, (struct tcp_conn *)s, remote);
+    if (rc || !given->addr.family)
+        return rc ? rc : -EAFNOSUPPORT;
+    return tcp_user_connect(e, (struct tcp_conn *)s, &remote);
 }
 
 int engine_accept(struct engine *e, int sid, uint32_t listener, uint32_t slot, uint64_t now_us)

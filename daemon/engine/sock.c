@@ -302,14 +302,16 @@ void sock_undirty(struct engine *e, struct sock *s)
 
 static void write_name(struct sg_slot_name *n, const struct sock *s, uint16_t mss)
 {
+    struct ip_addr local = net_to_api(&s->local, s->family), remote = net_to_api(&s->remote, s->family);
+
     n->family = s->family;
     n->local_port = s->lport;
     n->remote_port = s->rport;
     n->mss = mss;
-    memcpy(n->local, s->local.ip, 16);
-    memcpy(n->remote, s->remote.ip, 16);
-    n->local_scope = s->local.scope;
-    n->remote_scope = s->remote.scope;
+    memcpy(n->local, local.ip, 16);
+    memcpy(n->remote, remote.ip, 16);
+    n->local_scope = local.scope;
+    n->remote_scope = remote.scope;
 }
 
 static void write_line(struct engine *e, struct sock *s)

@@ -288,6 +288,27 @@ static int get_mtu(struct engine *e, struct sock *s, uint64_t *value)
     return 0;
 }
 
+/* RFC 3493 5.3: what it takes is settled when it is bound. */
+static int set_v6only(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    if (s->family != SG_AF_INET6)
+        return -ENOPROTOOPT;
+    if (s->lport)
+        return -EINVAL;
+    set_flag(s, SO_F_V6ONLY, value != 0);
+    return 0;
+}
+
+static int get_v6only(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    if (s->family != SG_AF_INET6)
+        return -ENOPROTOOPT;
+    *value = !!(s->opts & SO_F_V6ONLY);
+    return 0;
+}
+
 /* ---- IPPROTO_TCP ----------------------------------------------------------------------------------- */
 
 /* Nagle or the cork may have held something back. */
@@ -503,6 +524,7 @@ static const struct opt table[] = {
     {L_IP, 14, ON_ALL, 0, ANY, "IP_MTU", NULL, get_mtu},
     {L_IPV6, 16, ON_ALL, 0, 0, 255, "IPV6_UNICAST_HOPS", set_ttl, get_ttl},
     {L_IPV6, 24, ON_ALL, 0, ANY, "IPV6_MTU", NULL, get_mtu},
+    {L_IPV6, 26, ON_ALL, 0, ANY, "IPV6_V6ONLY", set_v6only, get_v6only},
     {L_IPV6, 67, ON_ALL, 0, 0, 255, "IPV6_TCLASS", set_tos, get_tos},
 
     {L_TCP, 1, ON_TCP, SO_F_NODELAY, ANY, "TCP_NODELAY", set_push, NULL},

@@ -16,7 +16,7 @@ enum stat {
     ST_FRAMES_OUT,
     ST_DROP_FRAME_SHORT,   /* no whole Ethernet header */
     ST_DROP_FRAME_FOREIGN, /* destination MAC is not ours */
-    ST_DROP_ETHERTYPE,     /* neither ARP nor IPv4 */
+    ST_DROP_ETHERTYPE,     /* none that this interface speaks */
     ST_DROP_TX_FULL,       /* a stateless answer found no free frame */
     ST_DROP_LOOP_FULL,     /* a packet to ourselves found the loop queue full */
     ST_ARP_IN,
@@ -37,11 +37,40 @@ enum stat {
     ST_IP_REASM_OKS,
     ST_IP_REASM_FAILS, /* time-out, no room, bad or overlapping fragment */
     ST_IP_FRAG_CREATES,
+    ST_IP6_IN_RECEIVES,
+    ST_IP6_IN_HDR_ERRORS,  /* version, length, an extension header or option that we refuse */
+    ST_IP6_IN_ADDR_ERRORS, /* not for us, or an impossible source */
+    ST_IP6_IN_UNKNOWN_PROTOS,
+    ST_IP6_IN_DELIVERS,
+    ST_IP6_OUT_REQUESTS,
+    ST_IP6_OUT_NO_ROUTES,
+    ST_IP6_REASM_REQDS,
+    ST_IP6_REASM_OKS,
+    ST_IP6_REASM_FAILS, /* time-out, no room, bad or overlapping fragment */
+    ST_IP6_FRAG_CREATES,
+    ST_ND_CONFLICT,  /* somebody else claims an address that we use */
+    ST_ND_DUPLICATE, /* an address was found in use before we used it */
+    ST_DROP_ND_BAD,  /* hop limit, code, length or options of a discovery message */
+    ST_DROP_VLAN,    /* frame of a VLAN that is no interface of ours */
     ST_ICMP_IN_MSGS,
     ST_ICMP_IN_ERRORS, /* malformed or bad checksum */
     ST_ICMP_IN_ECHOS,
     ST_ICMP_OUT_ECHO_REPS,
     ST_ICMP_OUT_DEST_UNREACHS,
+    ST_ICMP6_IN_MSGS,
+    ST_ICMP6_IN_ERRORS, /* malformed or bad checksum */
+    ST_ICMP6_IN_ECHOS,
+    ST_ICMP6_IN_NEIGHBOR_SOLICITS,
+    ST_ICMP6_IN_NEIGHBOR_ADVERTS,
+    ST_ICMP6_IN_ROUTER_ADVERTS,
+    ST_ICMP6_OUT_MSGS,
+    ST_ICMP6_OUT_ECHO_REPLIES,
+    ST_ICMP6_OUT_DEST_UNREACHS,
+    ST_ICMP6_OUT_TIME_EXCDS,
+    ST_ICMP6_OUT_PARM_PROBLEMS,
+    ST_ICMP6_OUT_NEIGHBOR_SOLICITS,
+    ST_ICMP6_OUT_NEIGHBOR_ADVERTS,
+    ST_ICMP6_OUT_ROUTER_SOLICITS,
     ST_ICMP_RATE_LIMITED,
     ST_ICMP_ERR_UNMATCHED, /* an ICMP error about nothing that we sent */
     /* UDP */

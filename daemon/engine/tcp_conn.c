@@ -188,7 +188,8 @@ uint32_t tcp_ts_offset(const struct engine *e, const struct flow_key *k)
 
 uint16_t tcp_adv_mss(const struct engine *e, const struct ip_addr *remote)
 {
-    return (uint16_t)(net_mtu(e, remote) - 40); /* RFC 6691: fixed headers only */
+    /* RFC 6691: fixed headers only */
+    return (uint16_t)(net_mtu(e, remote) - net_hdr_bytes(remote->family) - TCP_HDR_BYTES);
 }
 
 void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us)

@@ -371,8 +371,7 @@ void tcp_conn_input(struct engine *e, struct tcp_conn *c, struct tcp_seg *s, con
 
 static bool checksum_good(const struct rx_pkt *rp)
 {
-    return csum_fold(csum_add(csum_pseudo4(rp->src.ip, rp->dst.ip, 6, rp->l4_len),
-                              csum_partial(rp->l4, rp->l4_len))) == 0xffff;
+    return csum_fold(csum_add(net_pseudo_sum(rp, rp->l4_len), csum_partial(rp->l4, rp->l4_len))) == 0xffff;
 }
 
 static void to_listener_or_rst(struct engine *e, const struct flow_key *k, uint32_t hash, struct tcp_seg *s,

@@ -45,22 +45,26 @@ void tcp_listener_unhash(struct engine *e, struct tcp_listener *l)
     *at = l->hash_next;
 }
 
-/* The listener for an address: an exact match before the wildcard. */
+/* The listener for an address: an exact match, then the wildcard of its family, then that of both. */
 struct tcp_listener *tcp_listener_find(struct engine *e, const struct ip_addr *local, uint16_t port)
 {
-    struct tcp_listener *any = NULL;
+    struct tcp_listener *any = NULL, *both = NULL;
 
     for (uint32_t i = e->tcp.listen_bucket[bucket_of(port)]; i != NIL; i = e->tcp.listeners[i].hash_next) {
         struct tcp_listener *l = &e->tcp.listeners[i];
 
-        if (l->s.lport != port || l->s.family != local->family)
+        if (l->s.lport != port)
             continue;
         if (ip_addr_eq(&l->s.local, local))
             return l;
-        if (ip_addr_any(&l->s.local))
+        if (!ip_addr_any(&l->s.local))
+            continue;
+        if (l->s.local.family == local->family)
             any = l;
+        else if (l->s.local.family == SG_AF_INET6 && !(l->s.opts & SO_F_V6ONLY))
+            both = l;
     }
-    return any;
+    return any ? any : both;
 }
 
 void tcp_req_free(struct engine *e, struct tcp_req *r)
@@ -240,6 +244,7 @@ static struct tcp_conn *conn_of_req(struct engine *e, const struct tcp_req *r)
 
     if (!c)
         return NULL;
+    c->s.family = l->s.family;
     c->s.local = r->key.local;
     c->s.remote = r->key.remote;
     c->s.lport = r->key.lport;

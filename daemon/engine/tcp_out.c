@@ -7,11 +7,13 @@
 #include "daemon/engine/seq.h"
 
 /* Bytes one connection may send before the next one has its turn. */
-#define TX_SHARE_BYTES  (256u * 1024u)
+#define TX_SHARE_BYTES    (256u * 1024u)
 /* Frames that connections leave free for stateless answers. */
-#define TX_RESERVE      8u
+#define TX_RESERVE        8u
 /* Largest TCP payload of a frame: 65,535 bytes of IP packet less headers with all options. */
-#define GSO_PAYLOAD_MAX (65535u - 20u - 60u)
+#define GSO_PAYLOAD_MAX   (65535u - 20u - 60u)
+/* Headers of a frame at most: Ethernet with a tag, IPv6, TCP. */
+#define GSO_HDR_BYTES_MAX (18u + 40u + 60u)
 
 void tcp_output_schedule(struct engine *e, struct tcp_conn *c)
 {
@@ -300,12 +302,12 @@ void tcp_send_probe(struct engine *e, struct tcp_conn *c)
 
 static uint32_t gso_bytes_max(const struct engine *e, const struct tcp_conn *c)
 {
-    uint32_t max = GSO_PAYLOAD_MAX;
+    uint32_t frame_max = net_gso_frame_max(e, &c->s.remote), max = GSO_PAYLOAD_MAX;
 
-    if (!(e->cfg.offloads & ENGINE_TX_TSO4))
+    if (!frame_max)
         return c->mss;
-    if (e->cfg.tx_frame_max < max + 20 + 60 + 14)
-        max = e->cfg.tx_frame_max > c->mss + 94u ? e->cfg.tx_frame_max - 94 : c->mss;
+    if (frame_max < max + GSO_HDR_BYTES_MAX)
+        max = frame_max > c->mss + GSO_HDR_BYTES_MAX ? frame_max - GSO_HDR_BYTES_MAX : c->mss;
     max -= max % c->mss;
     return max > c->mss ? max : c->mss;
 }

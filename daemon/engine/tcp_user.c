@@ -33,7 +33,8 @@ static int connect_name(struct engine *e, struct tcp_conn *c, const struct ip_ep
     if (!net_source(e, &remote->addr, &src))
         return -ENETUNREACH;
     k.local = ip_addr_any(&c->s.local) ? src : c->s.local;
-    k.local.family = c->s.family;
+    if (k.local.family != remote->addr.family)
+        return -ENETUNREACH;
     if (c->s.lport) {
         k.lport = c->s.lport;
     } else {

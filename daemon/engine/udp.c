@@ -138,19 +138,16 @@ static int claim(struct engine *e, struct udp_sock *u, const struct ip_ep *local
 
 int udp_bind(struct engine *e, struct udp_sock *u, const struct ip_ep *local)
 {
-    struct ip_ep clean = {.addr = {.family = SG_AF_INET}, .port = local->port};
-
     if (u->s.lport)
         return -EINVAL;
-    memcpy(clean.addr.ip, local->addr.ip, 4);
-    if (!ip_addr_any(&clean.addr) && !net_is_own(e, &clean.addr) && !net_is_broadcast(e, &clean.addr))
+    if (!ip_addr_any(&local->addr) && !net_is_own(e, &local->addr) && !net_is_broadcast(e, &local->addr))
         return -EADDRNOTAVAIL;
-    return claim(e, u, &clean);
+    return claim(e, u, local);
 }
 
 static int bind_any(struct engine *e, struct udp_sock *u)
 {
-    const struct ip_ep any = {.addr = {.family = SG_AF_INET}};
+    const struct ip_ep any = {.addr = {.family = u->s.family}};
 
     if (u->s.lport)
         return 0;
@@ -162,10 +159,10 @@ static void disconnect(struct engine *e, struct udp_sock *u)
     struct sock *s = &u->s;
 
     s->pub_state = SG_ST_OPEN;
-    s->remote = (struct ip_addr){.family = SG_AF_INET};
+    s->remote = (struct ip_addr){.family = s->family};
     s->rport = 0;
     if (s->bind_flags & BIND_CONNECT) {
-        s->local = (struct ip_addr){.family = SG_AF_INET};
+        s->local = (struct ip_addr){.family = s->family};
         s->bind_flags &= (uint16_t)~BIND_CONNECT;
     }
     if (s->lport && !(s->bind_flags & BIND_USER)) { /* The port came with the peer, and goes. */
@@ -176,13 +173,10 @@ static void disconnect(struct engine *e, struct udp_sock *u)
     }
 }
 
-/* Linux takes 0.0.0.0 as a destination for this host. */
-static struct ip_addr destination(const struct engine *e, const uint8_t *ip)
+/* Linux takes 0.0.0.0 and :: as a destination for this host. */
+static struct ip_addr destination(const struct engine *e, const struct ip_addr *a)
 {
-    struct ip_addr a = {.family = SG_AF_INET};
-
-    memcpy(a.ip, ip, 4);
-    return ip_addr_any(&a) ? e->net.addr : a;
+    return ip_addr_any(a) ? net_own(e, a->family) : *a;
 }
 
 int udp_connect(struct engine *e, struct udp_sock *u, const struct ip_ep *remote)
@@ -195,9 +189,7 @@ int udp_connect(struct engine *e, struct udp_sock *u, const struct ip_ep *remote
         disconnect(e, u);
         return 0;
     }
-    if (remote->addr.family != s->family)
-        return -EAFNOSUPPORT;
-    dst = destination(e, remote->addr.ip);
+    dst = destination(e, &remote->addr);
     if (!net_source(e, &dst, &src))
         return -ENETUNREACH;
     if (net_is_broadcast(e, &dst) && !(s->opts & SO_F_BROADCAST))
@@ -208,6 +200,8 @@ int udp_connect(struct engine *e, struct udp_sock *u, const struct ip_ep *remote
     if (ip_addr_any(&s->local)) {
         s->local = src;
         s->bind_flags |= BIND_CONNECT;
+    } else if (s->local.family != dst.family) {
+        return -ENETUNREACH;
     }
     s->remote = dst;
     s->rport = remote->port;
@@ -357,7 +351,13 @@ static int choose_route(struct engine *e, struct udp_sock *u, const struct sg_dg
         o->dst = s->remote;
         o->port = s->rport;
     } else if (h->family == s->family) {
-        o->dst = destination(e, h->addr);
+        struct ip_addr given = {.family = h->family, .scope = h->scope};
+
+        memcpy(given.ip, h->addr, h->family == SG_AF_INET ? 4 : 16);
+        given = net_from_api(e, &given);
+        if (s->opts & SO_F_V6ONLY && given.family == SG_AF_INET)
+            return ENETUNREACH;
+        o->dst = destination(e, &given);
         o->port = h->port;
     } else {
         return EAFNOSUPPORT;
@@ -368,6 +368,10 @@ static int choose_route(struct engine *e, struct udp_sock *u, const struct sg_dg
         return EACCES;
     if (!net_source(e, &o->dst, &o->src))
         return ENETUNREACH;
+    if (!ip_addr_any(&s->local) && s->local.family != o->dst.family)
+        return ENETUNREACH;
+    if (net_is_own(e, &s->local)) /* Bound, or chosen by connect(). */
+        o->src = s->local;
     return -bind_any(e, u);
 }
 
@@ -377,7 +381,7 @@ static int send_datagram(struct engine *e, struct udp_sock *u, const uint8_t *re
 {
     const struct stream *tx = &u->s.tx;
     struct pktbuf *p = pktq_get(&e->txq);
-    uint8_t ttl = net_is_multicast4(net_addr4(&o->dst)) ? TTL_MULTICAST : sock_ttl(e, &u->s);
+    uint8_t ttl = net_is_multicast(&o->dst) ? TTL_MULTICAST : sock_ttl(e, &u->s);
 
     ENG_ASSERT(p); /* The caller made sure of room. */
     udp_put(p->data, u->s.lport, o->port, o->len);
@@ -470,8 +474,12 @@ static unsigned match(const struct udp_sock *u, const struct ip_addr *local, uin
 
     if (s->lport != lport)
         return 0;
-    if (!ip_addr_any(&s->local) && !ip_addr_eq(&s->local, local))
+    if (ip_addr_any(&s->local)) {
+        if (s->local.family != local->family && (local->family != SG_AF_INET || s->opts & SO_F_V6ONLY))
+            return 0; /* An IPv6 socket takes IPv4's datagrams too (RFC 3493 3.7). */
+    } else if (!ip_addr_eq(&s->local, local)) {
         return 0;
+    }
     if (is_connected(u))
         return ip_addr_eq(&s->remote, remote) && s->rport == rport ? 3 : 0;
     return ip_addr_any(&s->local) ? 1 : 2;
@@ -501,10 +509,11 @@ static bool store(struct engine *e, struct udp_sock *u, const struct rx_pkt *rp,
     struct sock *s = &u->s;
     struct stream *rx = &s->rx;
     uint64_t need = sg_dgram_ring_bytes(d->len);
-    struct sg_dgram_hdr h = {.len = d->len, .family = rp->src.family, .port = d->sport};
+    struct ip_addr from = net_to_api(&rp->src, s->family);
+    struct sg_dgram_hdr h = {.len = d->len, .family = from.family, .port = d->sport, .scope = from.scope};
     uint8_t *region;
 
-    if (s->pub_flags & SG_F_RX_FIN)
+    if (s->pub_flags & SG_F_RX_FIN || d->len > SG_DGRAM_BYTES_MAX)
         return false;
     sock_pull_rx(e, s);
     if (!rx->region && !sock_region_get(e, s, rx))
@@ -513,7 +522,7 @@ static bool store(struct engine *e, struct udp_sock *u, const struct rx_pkt *rp,
         rx->base = rx->tail; /* Empty: start again where the cache is warm. */
     if (need > (UINT64_C(1) << rx->log2) - (rx->tail - rx->head))
         return false;
-    memcpy(h.addr, rp->src.ip, sizeof(h.addr));
+    memcpy(h.addr, from.ip, sizeof(h.addr));
     region = session_region(sock_session(e, s->heap_sid), rx->region);
     sg_bytes_put(region, rx->log2, rx->tail - rx->base, &h, sizeof(h));
     sg_bytes_put(region, rx->log2, rx->tail - rx->base + sizeof(h), d->data, d->len);
@@ -534,10 +543,11 @@ static void take(struct engine *e, struct udp_sock *u, const struct rx_pkt *rp, 
 
 static bool checksum_ok(const struct rx_pkt *rp, const struct udp_dgram *d)
 {
-    if (rp->csum_ok || !d->csum)
+    if (rp->csum_ok)
         return true;
-    return csum_finish(csum_add(csum_pseudo4(rp->src.ip, rp->dst.ip, IP_PROTO_UDP, d->total_len),
-                                csum_partial(rp->l4, d->total_len))) == 0;
+    if (!d->csum) /* RFC 8200 8.1: IPv6's header has no checksum of its own, so UDP's is no choice there. */
+        return rp->src.family == SG_AF_INET;
+    return csum_finish(csum_add(net_pseudo_sum(rp, d->total_len), csum_partial(rp->l4, d->total_len))) == 0;
 }
 
 void udp_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)

@@ -725,8 +725,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     w.ts = 1000;
     fuzz_config(&cfg);
     if (w.opt & OPT_TSO) {
-        cfg.offloads = ENGINE_TX_CSUM | ENGINE_TX_TSO4;
-        cfg.tx_frame_max = 65549;
+        cfg.ifs[0].offloads = ENGINE_TX_CSUM | ENGINE_TX_TSO4;
+        cfg.ifs[0].tx_frame_max = 65549;
     }
     host_start(&w.h, &cfg, 1000000);
     reach(&w, state);

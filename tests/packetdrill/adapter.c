@@ -35,11 +35,11 @@ static void flag_take(const char *name, const char *value)
     else if (strcmp(name, "gateway") == 0)
         pd.gateway.s_addr = inet_addr(value);
     else if (strcmp(name, "prefix") == 0)
-        pd.cfg.prefix4 = (uint8_t)strtoul(value, NULL, 10);
+        pd.prefix = (uint8_t)strtoul(value, NULL, 10);
     else if (strcmp(name, "mtu") == 0)
-        pd.cfg.mtu = (uint16_t)strtoul(value, NULL, 10);
+        pd.cfg.ifs[0].mtu = (uint16_t)strtoul(value, NULL, 10);
     else if (strcmp(name, "tso") == 0)
-        pd.cfg.offloads = strtoul(value, NULL, 10) ? OFFLOADS : 0;
+        pd.cfg.ifs[0].offloads = strtoul(value, NULL, 10) ? OFFLOADS : 0;
     else if (strcmp(name, "wait_s") == 0)
         pd.wait_max_us = strtoull(value, NULL, 10) * 1000000;
     else if (strcmp(name, "settings") == 0)
@@ -155,18 +155,18 @@ void packetdrill_interface_init(const char *flags, struct pd_interface *ret)
 
     host_config(&pd.cfg, 1);
     pd.driver = pthread_self();
-    pd.cfg.prefix4 = 16;
+    pd.prefix = 16;
     pd.cfg.syn_retries = 6; /* what scripts expect that set nothing */
-    pd.cfg.offloads = OFFLOADS;
+    pd.cfg.ifs[0].offloads = OFFLOADS;
     pd.local.s_addr = inet_addr("192.168.0.1");
     pd.gateway.s_addr = inet_addr("192.168.0.2");
     pd.wait_max_us = UINT64_C(300) * 1000000;
     flags_take(flags ? flags : "");
-    memcpy(pd.cfg.addr4, &pd.local, 4);
-    memcpy(pd.cfg.gateway4, &pd.gateway, 4);
-    if (pd.cfg.mtu < MTU_MIN)
+    engine_config_addr4(&pd.cfg, (const uint8_t *)&pd.local, pd.prefix);
+    engine_config_gateway4(&pd.cfg, (const uint8_t *)&pd.gateway);
+    if (pd.cfg.ifs[0].mtu < MTU_MIN)
         pd_fail("the engine takes no MTU below %u (RFC 791)", MTU_MIN);
-    pd.cfg.tx_frame_max = 65535 + PD_ETH_BYTES;
+    pd.cfg.ifs[0].tx_frame_max = 65535 + PD_ETH_BYTES;
 
     *ret = (struct pd_interface){
         .end = do_end,

@@ -181,7 +181,7 @@ static void arp_answer(const uint8_t *arp)
 
     if (arp[7] != 1 || memcmp(arp + 24, &pd.local, 4) == 0)
         return; /* an announcement or a probe of the own address */
-    eth_header(frame, peer_mac, pd.cfg.mac, ETHERTYPE_ARP);
+    eth_header(frame, peer_mac, pd.cfg.ifs[0].mac, ETHERTYPE_ARP);
     memcpy(a, arp, 6);
     put16(a + 6, 2);
     memcpy(a + 8, peer_mac, 6);
@@ -300,15 +300,16 @@ void pd_inject(const uint8_t *ip, size_t bytes)
 
     if (bytes > FRAME_MAX - PD_ETH_BYTES)
         pd_fail("packet of %zu bytes", bytes);
-    eth_header(frame, peer_mac, pd.cfg.mac, ETHERTYPE_IP4);
+    eth_header(frame, peer_mac, pd.cfg.ifs[0].mac, ETHERTYPE_IP4);
     memcpy(frame + PD_ETH_BYTES, ip, bytes);
     p.total = p.len;
-    if (bytes > pd.cfg.mtu && ip[9] == IPPROTO_TCP) { /* what a device that merges segments hands over */
+    if (bytes > pd.cfg.ifs[0].mtu &&
+        ip[9] == IPPROTO_TCP) { /* what a device that merges segments hands over */
         size_t header = (ip[0] & 15u) * 4;
 
         p.gso_type = PKT_GSO_TCP4;
         p.hdr_len = (uint16_t)(PD_ETH_BYTES + header + (ip[header + 12] >> 4) * 4u);
-        p.gso_size = (uint16_t)(pd.cfg.mtu - (p.hdr_len - PD_ETH_BYTES));
+        p.gso_size = (uint16_t)(pd.cfg.ifs[0].mtu - (p.hdr_len - PD_ETH_BYTES));
     }
     host_rx(&pd.h, &p);
     pd_settle();

@@ -80,6 +80,7 @@ struct pd_stack {
     struct host h;
     struct engine_config cfg;
     struct in_addr local, gateway;
+    uint8_t prefix;       /* of the network of `local` */
     uint64_t wait_max_us; /* longest virtual wait for a packet */
     char settings[256];   /* file of name=value lines, read when the engine starts; "": none */
     struct pd_packet *out, **out_tail;

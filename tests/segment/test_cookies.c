@@ -23,7 +23,7 @@ static void never(struct engine_config *cfg)
 /* Answers to anybody go to the peer's hardware address. */
 static void flooded(struct engine_config *cfg)
 {
-    memcpy(cfg->gateway4, (uint8_t[]){192, 0, 2, 1}, 4);
+    engine_config_gateway4(cfg, (uint8_t[]){192, 0, 2, 1});
 }
 
 static const struct seg full_syn = {.flags = TCP_SYN, .mss = 1400, .wscale = 8, .sack_perm = true};

@@ -244,8 +244,8 @@ Test(rfc9293, must_67_the_offered_mss_follows_from_the_links_mtu)
         struct peer p = {.host_port = HOST_PORT, .peer_port = PEER_PORT};
 
         host_config(&cfg, 2);
-        cfg.mtu = mtus[i];
-        cfg.tx_frame_max = 14u + mtus[i];
+        cfg.ifs[0].mtu = mtus[i];
+        cfg.ifs[0].tx_frame_max = 14u + mtus[i];
         host_start(&p.h, &cfg, 1000000);
         peer_listen(&p, 4);
         seg_send(&p, (struct seg){.flags = TCP_SYN, .mss = 1460});

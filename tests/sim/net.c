@@ -33,9 +33,9 @@ void net_start(struct net *n, const struct sim_params *params, void (*tweak)(str
 
         d->ops->caps(d, &caps);
         host_config(&cfg, (uint8_t)(i + 1));
-        cfg.mtu = caps.mtu;
-        cfg.offloads = caps.offloads;
-        cfg.tx_frame_max = caps.tx_frame_max;
+        cfg.ifs[0].mtu = caps.mtu;
+        cfg.ifs[0].offloads = caps.offloads;
+        cfg.ifs[0].tx_frame_max = caps.tx_frame_max;
         cfg.time_wait_us = 2000000;
         cfg.pkt_max = 128;
         if (tweak)

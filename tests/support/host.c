@@ -26,9 +26,8 @@ void host_config(struct engine_config *cfg, uint8_t last)
     cfg->reasm_max = 256;
     cfg->frag_max = 4;
     cfg->pkt_max = 256;
-    memcpy(cfg->mac, (uint8_t[]){2, 0, 0, 0, 0, last}, 6);
-    memcpy(cfg->addr4, (uint8_t[]){192, 0, 2, last}, 4);
-    cfg->prefix4 = 24;
+    memcpy(cfg->ifs[0].mac, (uint8_t[]){2, 0, 0, 0, 0, last}, 6);
+    engine_config_addr4(cfg, (uint8_t[]){192, 0, 2, last}, 24);
     for (size_t i = 0; i < sizeof(cfg->secret); i++)
         cfg->secret[i] = (uint8_t)(i * 7 + last);
 }

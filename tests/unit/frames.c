@@ -93,7 +93,7 @@ void rig_start(struct host *h)
     struct engine_config cfg;
 
     host_config(&cfg, HOST_LAST);
-    memcpy(cfg.gateway4, (uint8_t[]){192, 0, 2, GATEWAY}, 4);
+    engine_config_gateway4(&cfg, (uint8_t[]){192, 0, 2, GATEWAY});
     host_start(h, &cfg, 1000000);
 }
 

@@ -312,8 +312,11 @@ Test(icmp, broadcast_is_never_answered_with_an_error)
 Test(icmp, error_is_never_answered_with_an_error)
 {
     const uint8_t types[] = {ICMP4_UNREACH, 4, 5, ICMP4_TIME_EXCEEDED, ICMP4_PARAM, 42};
-    struct rx_pkt rp = {
-        .src = net_ip_addr(NET4(1)), .dst = h.e->net.addr, .proto = IP_PROTO_ICMP, .l4 = buf, .l4_len = 8};
+    struct rx_pkt rp = {.src = net_ip_addr(NET4(1)),
+                        .dst = h.e->net.t.addrs[0].addr,
+                        .proto = IP_PROTO_ICMP,
+                        .l4 = buf,
+                        .l4_len = 8};
     uint8_t hdr[IP4_HDR_BYTES] = {0x45};
 
     rp.l3 = hdr;

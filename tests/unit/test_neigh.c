@@ -228,7 +228,7 @@ Test(neigh, answer_that_finds_the_frame_queue_full_is_used_when_there_is_room)
     send_text(s, "late");
     expect_question(1, 255);
     while (pktq_get(q)) {
-        net_send_frame(h.e, &q->pkts[q->tail & (q->count - 1)], mac_of(1), ETH_TYPE_ARP);
+        net_send_frame(h.e, &q->pkts[q->tail & (q->count - 1)], 0, mac_of(1), ETH_TYPE_ARP);
         filled++;
     }
     reply_from(1);

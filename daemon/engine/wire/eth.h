@@ -14,8 +14,14 @@
 #define ETH_HDR_BYTES  14u
 #define ETH_ADDR_BYTES 6u
 
+#define ETH_TAG_BYTES  4u /* of an 802.1Q tag, behind the addresses */
+#define ETH_VLAN_MASK  0x0fffu
+#define ETH_VLAN_MAX   4094u
+
 #define ETH_TYPE_IP4   0x0800u
 #define ETH_TYPE_ARP   0x0806u
+#define ETH_TYPE_VLAN  0x8100u
+#define ETH_TYPE_IP6   0x86ddu
 
 /** A parsed frame; the pointers lead into it. */
 struct eth_frame {

@@ -136,7 +136,8 @@ void rig_start(struct rig *r, bool threaded)
     r->device.dev.ops = &rig_device_ops;
     r->device.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     memset(r->cfg.engine.secret, 5, sizeof(r->cfg.engine.secret));
-    memcpy(r->cfg.engine.mac, (uint8_t[]){2, 0, 0, 0, 0, 1}, 6);
+    memcpy(r->cfg.engine.ifs[0].mac, (uint8_t[]){2, 0, 0, 0, 0, 1}, 6);
+    r->cfg.engine.addrs[r->cfg.engine.addr_count++] = r->cfg.addresses.v[0];
     r->arena = zeroed(engine_arena_bytes(&r->cfg.engine));
     r->scratch = zeroed(engine_scratch_bytes(&r->cfg.engine));
     r->engine = engine_init(r->arena, r->scratch, &r->cfg.engine, clock_now_us());
@@ -419,5 +420,5 @@ void peer_own_address(const struct rig *r, struct sg_cmd *cmd, uint16_t port)
 {
     cmd->family = SG_AF_INET;
     cmd->port = port;
-    memcpy(cmd->addr, r->cfg.engine.addr4, 4);
+    memcpy(cmd->addr, config_address4(&r->cfg), 4);
 }

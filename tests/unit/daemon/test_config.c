@@ -49,8 +49,6 @@ Test(config, engine_defaults_are_those_of_the_engine)
 
     engine_config_default(&engine);
     config_init(&cfg);
-    memset(cfg.engine.addr4, 0, 4); /* The engine has no address by default. */
-    cfg.engine.prefix4 = engine.prefix4;
     cr_assert(!memcmp(&engine, &cfg.engine, sizeof(engine)),
               "a default in config.c differs from engine_config_default()");
 }
@@ -139,17 +137,68 @@ Test(config, buffer_sizes_become_logarithms)
 
 Test(config, addresses)
 {
-    static const char *bad[] = {"10.0.0.1",    "10.0.0.1/33",  "10.0.0/8", "10.0.0.1/",     "/8",
-                                "10.0.0.1/8x", "10.0.0.1.1/8", "host/8",   "2001:db8::1/64"};
+    static const char *bad[] = {"10.0.0.1",
+                                "10.0.0.1/33",
+                                "10.0.0/8",
+                                "10.0.0.1/",
+                                "/8",
+                                "10.0.0.1/8x",
+                                "10.0.0.1.1/8",
+                                "host/8",
+                                "2001:db8::1/129",
+                                "2001:db8::1",
+                                "10.0.0.1/8 10.0.0.2/8"};
     struct config cfg;
 
     config_init(&cfg);
     cr_assert(set(&cfg, "network", "address", "192.0.2.9/25") == 0);
-    cr_assert(!memcmp(cfg.engine.addr4, (uint8_t[]){192, 0, 2, 9}, 4));
-    cr_assert(cfg.engine.prefix4 == 25);
+    cr_assert(!memcmp(config_address4(&cfg), (uint8_t[]){192, 0, 2, 9}, 4));
+    cr_assert(cfg.addresses.count == 1 && cfg.addresses.v[0].prefix == 25);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         cr_assert(set(&cfg, "network", "address", bad[i]) == -EINVAL, "\"%s\"", bad[i]);
-    cr_assert(cfg.engine.prefix4 == 25);
+    cr_assert(cfg.addresses.count == 1 && cfg.addresses.v[0].prefix == 25, "what is wrong changes nothing");
+    cr_assert(set(&cfg, "network", "address", "2001:db8::9/64, 192.0.2.8/24,fe80::7/64") == 0);
+    cr_assert(cfg.addresses.count == 3 && cfg.addresses.v[0].addr.family == SG_AF_INET6);
+    cr_assert(cfg.addresses.v[2].addr.scope == 1, "a link-local address is on the device");
+    cr_assert(!memcmp(config_address4(&cfg), (uint8_t[]){192, 0, 2, 8}, 4));
+    cr_assert(config_add(&cfg, config_find("network", "address"), "198.51.100.1/24", error) == 0);
+    cr_assert(cfg.addresses.count == 4);
+    cr_assert(config_check(&cfg, error) == 0, "%s", error);
+    cr_assert(set(&cfg, "network", "ipv6", "no") == 0);
+    cr_assert(config_check(&cfg, error) == -EINVAL && strstr(error, "2001:db8::9"), "%s", error);
+}
+
+Test(config, routes)
+{
+    static const char *bad[] = {"198.51.100.0/24",
+                                "via 192.0.2.1",
+                                "198.51.100.0/24 via",
+                                "2001:db8::/32 via 192.0.2.1",
+                                "198.51.100.0/24 via 192.0.2.1 x",
+                                "198.51.100.0/33 via 192.0.2.1"};
+    struct config cfg;
+
+    config_init(&cfg);
+    cr_assert(set(&cfg, "network", "address", "192.0.2.9/24, 2001:db8::9/64") == 0);
+    cr_assert(set(&cfg, "network", "route", "198.51.100.0/24 via 192.0.2.1, 2001:db8:1::/48 via fe80::1") ==
+              0);
+    cr_assert(cfg.routes.count == 2 && cfg.routes.v[0].prefix == 24 && cfg.routes.v[1].gateway.scope == 1);
+    cr_assert(set(&cfg, "network", "gateway", "192.0.2.254, 2001:db8::1") == 0);
+    cr_assert(cfg.gateways.count == 2 && config_check(&cfg, error) == 0, "%s", error);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        cr_assert(set(&cfg, "network", "route", bad[i]) == -EINVAL, "\"%s\"", bad[i]);
+    cr_assert(set(&cfg, "network", "route", "198.51.100.0/24 via 192.0.3.1") == 0);
+    cr_assert(config_check(&cfg, error) == -EINVAL && strstr(error, "network.route"), "%s", error);
+    cr_assert(set(&cfg, "network", "route", "") == 0 && cfg.routes.count == 0);
+}
+
+Test(config, lists_may_be_repeated_in_a_file)
+{
+    struct config cfg;
+
+    cr_assert(read_text(&cfg, "[network]\naddress = 192.0.2.1/24\naddress = 2001:db8::1/64\n") == 0, "%s",
+              error);
+    cr_assert(cfg.addresses.count == 2, "the default is gone, both of the file are there");
 }
 
 Test(config, mac)
@@ -180,7 +229,7 @@ Test(config, file_sets_what_it_says_and_nothing_else)
     cr_assert(!strcmp(cfg.device, "tap:x"));
     cr_assert(cfg.control_mode == 0600);
     cr_assert(cfg.log_level == LOG_LEVEL_DEBUG);
-    cr_assert(cfg.engine.addr4[0] == 192);
+    cr_assert(config_address4(&cfg)[0] == 192);
     cr_assert(cfg.spin_us == defaults.spin_us);
     cr_assert(!strcmp(cfg.control_path, defaults.control_path));
 }

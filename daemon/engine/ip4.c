@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * IPv4 (RFC 791, RFC 1122 3): packets in and out.
+ */
+#include "daemon/engine/engine_int.h"
+
+#include <errno.h>
+
+/* RFC 1122 3.2.1.3: a source that no host can have, or that is ours. */
+static bool source_ok(const struct engine *e, const struct ip_addr *src, bool looped)
+{
+    return looped || netif_lookup(&e->net.t, src)->kind == DST_UNICAST;
+}
+
+void ip4_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct arrival *a, uint64_t now_us)
+{
+    enum dst_kind kind;
+    struct ip4_pkt ip;
+    struct rx_pkt rp;
+
+    stat_inc(&e->stats, ST_IP_IN_RECEIVES);
+    if (!ip4_parse(p, bytes, &ip) || (!a->looped && !ip4_csum_ok(&ip))) {
+        stat_inc(&e->stats, ST_IP_IN_HDR_ERRORS);
+        return;
+    }
+    rp = (struct rx_pkt){
+        .l4 = ip.payload,
+        .l4_len = ip.len,
+        .src = net_ip_addr(ip.src),
+        .dst = net_ip_addr(ip.dst),
+        .proto = ip.proto,
+        .tos = ip.tos,
+        .ttl = ip.ttl,
+        .ifindex = a->ifindex,
+        .csum_ok = a->csum_ok,
+        .gso_size = a->gso_size,
+        .l3 = ip.hdr,
+        .l3_hdr_len = ip.hdr_len,
+    };
+    kind = netif_lookup(&e->net.t, &rp.dst)->kind;
+    rp.broadcast = kind == DST_BROADCAST;
+    /* RFC 1122 3.3.6: what was addressed to all stations but not to all hosts is dropped. */
+    if (!source_ok(e, &rp.src, a->looped) || (!rp.broadcast && (kind != DST_OWN || a->link_group))) {
+        stat_inc(&e->stats, ST_IP_IN_ADDR_ERRORS);
+        return;
+    }
+    if (ip.frag_off || ip.more)
+        frag4_input(e, &ip, &rp, now_us);
+    else
+        net_deliver(e, &rp, now_us);
+}
+
+/* ---- Out ------------------------------------------------------------------------------------------ */
+
+/* Payload of each fragment but the last: a multiple of 8 (RFC 791 3.2). */
+uint32_t ip4_fragment_bytes(uint32_t packet_max)
+{
+    return (packet_max - IP4_HDR_BYTES) & ~7u;
+}
+
+static void put_header(struct pktbuf *p, const struct ip4_pkt *ip)
+{
+    net_pkt_push(p, IP4_HDR_BYTES);
+    ip4_put(p->data, ip);
+}
+
+static void put_fragment_header(struct pktbuf *p, const void *ctx, uint32_t off, uint32_t len, bool more)
+{
+    struct ip4_pkt ip = *(const struct ip4_pkt *)ctx;
+
+    ip.frag_off = off;
+    ip.len = len;
+    ip.more = more;
+    put_header(p, &ip);
+}
+
+int ip4_output(struct engine *e, struct pktbuf *p, const struct ip_out *o, uint64_t now_us)
+{
+    const struct net_dst *d = netif_lookup(&e->net.t, o->dst);
+    uint32_t total = net_pkt_bytes(p), packet_max = IP4_BYTES_MAX;
+    bool own = d->kind == DST_OWN;
+    struct ip4_pkt ip = {
+        .src = net_addr4(o->src),
+        .dst = net_addr4(o->dst),
+        .proto = o->proto,
+        .tos = o->tos,
+        .ttl = o->ttl,
+        .df = o->dont_fragment,
+        .len = total,
+    };
+
+    stat_inc(&e->stats, ST_IP_OUT_REQUESTS);
+    if (!d->has_src) {
+        stat_inc(&e->stats, ST_IP_OUT_NO_ROUTES);
+        pktq_drop(&e->txq);
+        return -ENETUNREACH;
+    }
+    if (!own && !p->gso_type)
+        packet_max = o->dont_fragment || d->mtu < NET_COPY_MAX ? d->mtu : NET_COPY_MAX;
+    if (IP4_HDR_BYTES + total > IP4_BYTES_MAX || (o->dont_fragment && IP4_HDR_BYTES + total > packet_max)) {
+        pktq_drop(&e->txq);
+        return -EMSGSIZE;
+    }
+    if (!o->dont_fragment) /* RFC 6864 4.1: with DF the field means nothing. */
+        ip.id = (uint16_t)net_next_id(&e->net, o);
+    if (IP4_HDR_BYTES + total > packet_max)
+        return net_output_fragments(e, p, d, ip4_fragment_bytes(packet_max), put_fragment_header, &ip,
+                                    ST_IP_FRAG_CREATES, now_us);
+    put_header(p, &ip);
+    if (!own)
+        return net_link_output(e, p, d, now_us);
+    p->dev = d->ifindex;
+    return net_loop_output(e, p);
+}
