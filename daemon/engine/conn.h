@@ -44,7 +44,7 @@ struct tcp_options_set {
     uint8_t syn_count;   /* TCP_SYNCNT: times a SYN or SYN-ACK is sent again; 0: the engine's default */
     uint8_t defer;       /* TCP_DEFER_ACCEPT: SYN-ACKs until a connection without data is taken; 0: at once */
     uint8_t fin_wait2_s; /* TCP_LINGER2: 0: the engine's default; TCP_FIN_WAIT2_NONE: not at all */
-    uint8_t pad;
+    uint8_t fastopen;    /* TCP_FASTOPEN, on a listener: connections that may wait for the handshake's end */
 };
 
 #define TCP_FIN_WAIT2_NONE UINT8_MAX
@@ -72,6 +72,11 @@ struct tcp_options_set {
 #define TF_TLP             (1u << 18) /* a tail loss probe must go out */
 #define TF_ACK_PUSHED      (1u << 19) /* the current segment carries data or FIN: an ACK is owed */
 
+#define TF_FASTOPEN        (1u << 31) /* SYN_RCVD by Fast Open: data may pass already */
+#define TF_FASTOPEN_OPT    (1u << 30) /* the SYN, or SYN-ACK, carries a Fast Open option */
+#define TF_SYN_DATA        (1u << 29) /* the SYN carried data, up to snd_nxt */
+#define TF_SYN_DEFERRED    (1u << 28) /* SYN_SENT, but the SYN waits for data (TCP_FASTOPEN_CONNECT) */
+
 /** Congestion state, as Linux names it. */
 enum ca_state { CA_OPEN = 0, CA_RECOVERY, CA_LOSS };
 
@@ -90,7 +95,7 @@ struct tcp_conn {
     uint32_t hash;             /* in the connection table */
     uint32_t tx_next, tx_prev; /* output list: connection indices */
     uint32_t acc_next;         /* accept queue: connection index */
-    uint32_t listener;         /* index, with TF_EMBRYO */
+    uint32_t listener;         /* index, with TF_EMBRYO or TF_FASTOPEN */
     uint32_t flight;           /* tx_flight index, NIL: none */
     uint32_t reasm;            /* rx_reasm index, NIL: none */
 

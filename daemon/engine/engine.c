@@ -240,6 +240,7 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
     e->tcp.ts_key = derive_key(cfg, 4);
     e->tcp.cookie_key = derive_key(cfg, 5);
     e->tcp.limit_key = derive_key(cfg, 6);
+    e->tcp.fastopen_key = derive_key(cfg, 7);
     write_header(l.header, cfg);
     pktq_init(&e->txq, l.pkts, cfg->pkt_max);
     if (!net_init(&e->net, l.net, cfg) || !addr_init(e))

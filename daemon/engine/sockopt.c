@@ -499,6 +499,21 @@ static int get_defer(struct engine *e, struct sock *s, uint64_t *value)
     return 0;
 }
 
+/* On a listener, or what becomes one: connections that may be open before their handshake is complete. */
+static int set_fastopen(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    options_of(s)->fastopen = value > UINT8_MAX ? UINT8_MAX : (uint8_t)value;
+    return 0;
+}
+
+static int get_fastopen(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = options_of(s)->fastopen;
+    return 0;
+}
+
 /* ---- The table ------------------------------------------------------------------------------------- */
 
 #define ANY 0, UINT64_MAX
@@ -539,6 +554,7 @@ static const struct opt table[] = {
     {L_TCP, 12, ON_TCP, SO_F_QUICKACK, ANY, "TCP_QUICKACK", set_quickack, NULL},
     {L_TCP, 13, ON_TCP, 0, ANY, "TCP_CONGESTION", set_congestion, get_congestion},
     {L_TCP, 18, ON_TCP, 0, 0, INT32_MAX, "TCP_USER_TIMEOUT", set_user_timeout, get_user_timeout},
+    {L_TCP, 23, ON_TCP, 0, 0, INT32_MAX, "TCP_FASTOPEN", set_fastopen, get_fastopen},
 };
 /* clang-format on */
 

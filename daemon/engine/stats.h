@@ -95,6 +95,12 @@ enum stat {
     ST_TCP_LISTEN_DROPS,     /* SYN or ACK of a handshake dropped at a listener, for whatever reason */
     ST_TCP_REQ_QFULL,        /* SYN queue full, SYN dropped */
     ST_TCP_REQ_QFULL_COOKIE, /* SYN queue full, cookie sent */
+    ST_TCP_FASTOPEN_ACTIVE,  /* data on our SYN was acknowledged */
+    ST_TCP_FASTOPEN_ACTIVE_FAIL,
+    ST_TCP_FASTOPEN_PASSIVE, /* connections made by a SYN with a good cookie */
+    ST_TCP_FASTOPEN_PASSIVE_FAIL,
+    ST_TCP_FASTOPEN_LISTEN_OVERFLOW,
+    ST_TCP_FASTOPEN_COOKIE_REQD,
     ST_TCP_COOKIES_SENT,
     ST_TCP_COOKIES_RECV,
     ST_TCP_COOKIES_FAILED,  /* an ACK that brought no good one, while there were some about */

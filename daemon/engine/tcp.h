@@ -37,6 +37,9 @@ struct tcp_listener {
     uint32_t req_count;
     uint8_t overflow; /* enum sg_overflow */
     uint8_t pad[3];
+    uint32_t fo_pending;  /* connections with TF_FASTOPEN */
+    uint32_t fo_reset[2]; /* those that were reset in this period and the one before (RFC 7413 5.1) */
+    uint64_t fo_period;
     uint64_t cookie_us;             /* when a SYN cookie was last sent; 0: never */
     struct tcp_options_set inherit; /* what accepted connections start with */
 };
@@ -60,11 +63,12 @@ struct tcp_req {
     uint64_t sent_us;   /* when it was last sent */
 };
 
-#define REQ_TS     (1u << 0)
-#define REQ_WSCALE (1u << 1)
-#define REQ_SACK   (1u << 2)
-#define REQ_ECN    (1u << 3)
-#define REQ_ACKED  (1u << 4) /* the handshake is complete, but data is waited for (TCP_DEFER_ACCEPT) */
+#define REQ_TS       (1u << 0)
+#define REQ_WSCALE   (1u << 1)
+#define REQ_SACK     (1u << 2)
+#define REQ_ECN      (1u << 3)
+#define REQ_FASTOPEN (1u << 5) /* a Fast Open cookie goes with the SYN-ACK */
+#define REQ_ACKED    (1u << 4) /* the handshake is complete, but data is waited for (TCP_DEFER_ACCEPT) */
 
 struct tcp_tw {
     struct flow_key key;
@@ -186,7 +190,7 @@ struct tcp_table {
     uint32_t tw_oldest, tw_newest;
     uint32_t linger_oldest, linger_newest; /* tx_flight: kept after the flight, taken back when needed */
     uint32_t tw_iss; /* while a SYN that ended a TIME_WAIT is handed on: the sequence number to use; else 0 */
-    struct sip_key isn_key, ts_key, cookie_key, limit_key;
+    struct sip_key isn_key, ts_key, cookie_key, limit_key, fastopen_key;
     uint64_t challenge_second; /* RFC 5961 7: the second that is being counted */
     uint32_t challenge_left;   /* answers that it still allows */
     uint32_t orphans;          /* connections with TF_ORPHAN, and what they have to send yet */
@@ -299,6 +303,8 @@ uint32_t tcp_window_select(struct tcp_conn *c);
 void tcp_window_check(struct engine *e, struct tcp_conn *c);
 uint64_t tcp_rx_notify(const struct tcp_conn *c);
 void tcp_send_rst(struct engine *e, struct tcp_conn *c);
+/** Copy queued bytes: `len` from `off` past the first that is not acknowledged. */
+void tcp_tx_copy(struct engine *e, const struct tcp_conn *c, uint32_t off, uint8_t *dst, uint32_t len);
 /** SYN, or SYN-ACK in SYN_RCVD. */
 void tcp_send_syn(struct engine *e, struct tcp_conn *c);
 void tcp_send_probe(struct engine *e, struct tcp_conn *c);
@@ -316,6 +322,11 @@ struct tcp_reply {
     bool sack_perm;
     bool has_ts;
     uint32_t tsval, tsecr;
+    bool has_fo;
+    uint8_t fo_len; /* 0: a request */
+    const uint8_t *fo;
+    struct tcp_conn *data_of; /* with `len`: whose send ring the data comes from, at its start */
+    uint32_t len;
 };
 /** @return 0 or -errno as net_output() */
 int tcp_reply_send(struct engine *e, const struct tcp_reply *r);
@@ -364,6 +375,8 @@ void tcp_listener_unhash(struct engine *e, struct tcp_listener *l);
 void tcp_listen_input(struct engine *e, struct tcp_listener *l, const struct flow_key *k, uint32_t hash,
                       struct tcp_seg *s, const struct rx_pkt *rp);
 void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const struct rx_pkt *rp);
+/** A connection from a request that has no record, in the accept queue. NULL: no record for it (counted). */
+struct tcp_conn *tcp_accept_new(struct engine *e, struct tcp_listener *l, const struct tcp_req *r);
 void tcp_req_timer(struct engine *e, uint32_t index);
 void tcp_req_free(struct engine *e, struct tcp_req *r);
 
@@ -373,6 +386,21 @@ uint32_t tcp_cookie_make(struct engine *e, struct tcp_listener *l, struct tcp_re
 /** Does this ACK bring back a cookie of `l`? Fills in the request (whose key is set) that it stands for. */
 bool tcp_cookie_check(struct engine *e, const struct tcp_listener *l, struct tcp_req *r,
                       const struct tcp_seg *s);
+
+/* tcp_fastopen.c */
+#define TCP_FASTOPEN_COOKIE 8u /* bytes of the cookies that we give */
+void tcp_fastopen_cookie(const struct engine *e, const struct flow_key *k,
+                         uint8_t cookie[TCP_FASTOPEN_COOKIE]);
+/** A SYN for a listener. True: it was dealt with; else go on, the request says whether to send a cookie. */
+bool tcp_fastopen_syn(struct engine *e, struct tcp_listener *l, struct tcp_req *r, const struct tcp_seg *s);
+/** The handshake of a connection with TF_FASTOPEN is over, for good or bad. */
+void tcp_fastopen_over(struct engine *e, struct tcp_conn *c, bool reset);
+void tcp_fastopen_listener_gone(struct engine *e, const struct tcp_listener *l);
+/** The SYN-ACK of a connection with TF_FASTOPEN waits for its ACK. */
+static inline bool tcp_fastopen_pending(const struct tcp_conn *c)
+{
+    return c->flags & TF_FASTOPEN;
+}
 
 /* tcp_tw.c */
 void tcp_tw_enter(struct engine *e, struct tcp_conn *c);

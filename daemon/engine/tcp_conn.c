@@ -275,6 +275,8 @@ void tcp_conn_end(struct engine *e, struct tcp_conn *c, int error)
         sock_port_release(e, &c->s); /* A port that was bound by hand stays bound until close. */
     if (c->flags & TF_ORPHAN)
         tcp_orphan_over(e, c);
+    if (tcp_fastopen_pending(c))
+        tcp_fastopen_over(e, c, false);
     if (error == ECONNRESET && c->state >= TCPS_ESTABLISHED)
         stat_inc(&e->stats, ST_TCP_ESTAB_RESETS);
     if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RCVD)

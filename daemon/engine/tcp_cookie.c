@@ -62,6 +62,7 @@ uint32_t tcp_cookie_make(struct engine *e, struct tcp_listener *l, struct tcp_re
     uint32_t bits, ts;
 
     l->cookie_us = e->now_us;
+    r->flags &= (uint8_t)~REQ_FASTOPEN; /* Not while SYNs flood in. */
     r->iss = cookie_at(e, r, period_now(e), mss_index(r->peer_mss ? r->peer_mss : TCP_MSS_DEFAULT));
     if (!(r->flags & REQ_TS)) { /* Nowhere to keep them. */
         r->flags = 0;

@@ -79,7 +79,12 @@ static enum verdict step2_rst(struct engine *e, struct tcp_conn *c, const struct
     }
     switch ((enum tcp_state)c->state) {
     case TCPS_SYN_RCVD:
-        tcp_conn_end(e, c, ECONNREFUSED);
+        if (tcp_fastopen_pending(c)) { /* The application may have it already. */
+            tcp_fastopen_over(e, c, true);
+            tcp_conn_end(e, c, ECONNRESET);
+        } else {
+            tcp_conn_end(e, c, ECONNREFUSED);
+        }
         break;
     case TCPS_CLOSING:
     case TCPS_LAST_ACK: /* RFC 9293 says nothing to the user here; Linux reports it, and so do we. */
@@ -110,6 +115,10 @@ static enum verdict step4_syn(struct engine *e, struct tcp_conn *c, struct tcp_s
         s->seq++;
         return SEG_GO_ON;
     }
+    if (tcp_fastopen_pending(c) && !(s->flags & TCP_ACK) && s->seq == c->irs) {
+        tcp_send_syn(e, c); /* Their SYN again: our SYN-ACK again. */
+        return SEG_DROP;
+    }
     stat_inc(&e->stats, ST_TCP_SYN_CHALLENGE);
     tcp_challenge(e, c);
     return SEG_DROP;
@@ -119,7 +128,9 @@ static enum verdict step4_syn(struct engine *e, struct tcp_conn *c, struct tcp_s
 static bool established_by_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s,
                                const struct rx_pkt *rp)
 {
-    if (seq_le(s->ack, c->snd_una) || seq_gt(s->ack, c->snd_nxt)) {
+    bool fast = tcp_fastopen_pending(c);
+
+    if (seq_le(s->ack, c->iss) || seq_gt(s->ack, c->snd_nxt)) {
         tcp_reply_rst(e, rp, s);
         return false;
     }
@@ -128,10 +139,18 @@ static bool established_by_ack(struct engine *e, struct tcp_conn *c, const struc
     c->snd_wl1 = s->seq;
     c->snd_wl2 = s->ack;
     tcp_state_set(c, TCPS_ESTABLISHED);
-    tcp_conn_start(e, c, e->now_us);
     c->rto_mode = RTO_OFF;
     c->rto_at_us = 0;
     c->backoff = 0;
+    if (fast) {
+        if (!c->total_retrans && !tcp_flight(c))
+            tcp_rtt_sample(e, c, e->now_us - c->sent_us);
+        tcp_fastopen_over(e, c, false);
+        tcp_keepalive_restart(e, c);
+        tcp_rto_restart(e, c); /* for the data that was sent ahead of the ACK */
+    } else {
+        tcp_conn_start(e, c, e->now_us);
+    }
     if (c->flags & TF_FIN_QUEUED) { /* closed or shut down while it was being opened */
         tcp_state_set(c, TCPS_FIN_WAIT_1);
         tcp_output_schedule(e, c);

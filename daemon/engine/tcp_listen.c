@@ -100,6 +100,7 @@ void tcp_listener_close(struct engine *e, struct tcp_listener *l)
         else
             tcp_conn_abort(e, c, 0);
     }
+    tcp_fastopen_listener_gone(e, l);
     sock_port_release(e, &l->s);
     sock_unlink(e, &l->s);
     l->s.kind = SK_NONE;
@@ -115,7 +116,8 @@ struct tcp_conn *tcp_accept_take(struct engine *e, struct tcp_listener *l)
         l->queue_tail = NIL;
     l->queue_len--;
     c->acc_next = NIL;
-    c->listener = NIL;
+    if (!tcp_fastopen_pending(c))
+        c->listener = NIL;
     c->flags &= ~TF_EMBRYO;
     return c;
 }
@@ -137,6 +139,7 @@ static void listen_drop(struct engine *e, enum stat why)
 static void send_synack(struct engine *e, const struct tcp_req *r, uint32_t tsval)
 {
     const struct tcp_listener *l = &e->tcp.listeners[r->listener];
+    uint8_t cookie[TCP_FASTOPEN_COOKIE];
     struct tcp_reply t = {
         .key = &r->key,
         .seq = r->iss,
@@ -155,6 +158,12 @@ static void send_synack(struct engine *e, const struct tcp_req *r, uint32_t tsva
 
     if (l->inherit.user_mss && l->inherit.user_mss < t.mss)
         t.mss = l->inherit.user_mss;
+    if (r->flags & REQ_FASTOPEN) {
+        tcp_fastopen_cookie(e, &r->key, cookie);
+        t.has_fo = true;
+        t.fo = cookie;
+        t.fo_len = sizeof(cookie);
+    }
     (void)tcp_reply_send(e, &t); /* Lost: it is sent again, by our timer or for the peer's. */
 }
 
@@ -295,6 +304,19 @@ static void accept_enqueue(struct engine *e, struct tcp_listener *l, struct tcp_
     sock_dirty(e, &l->s);
 }
 
+struct tcp_conn *tcp_accept_new(struct engine *e, struct tcp_listener *l, const struct tcp_req *r)
+{
+    struct tcp_conn *c = conn_of_req(e, r);
+
+    if (!c) {
+        stat_inc(&e->stats, ST_TCP_LISTEN_DROPS);
+        return NULL;
+    }
+    flow_add(&e->flows, r->hash, SOCK_ID(SK_TCP, tcp_conn_index(e, c)));
+    accept_enqueue(e, l, c);
+    return c;
+}
+
 /* The request becomes a connection, which takes its place in the table. */
 static struct tcp_conn *promote(struct engine *e, struct tcp_req *r)
 {
@@ -338,14 +360,9 @@ static void listen_ack_input(struct engine *e, struct tcp_listener *l, const str
         (void)accept_overflow(e, l, s, rp);
         return;
     }
-    c = conn_of_req(e, &r);
-    if (!c) {
-        stat_inc(&e->stats, ST_TCP_LISTEN_DROPS);
-        return;
-    }
-    flow_add(&e->flows, hash, SOCK_ID(SK_TCP, tcp_conn_index(e, c)));
-    accept_enqueue(e, l, c);
-    tcp_conn_input(e, c, s, rp);
+    c = tcp_accept_new(e, l, &r);
+    if (c)
+        tcp_conn_input(e, c, s, rp);
 }
 
 void tcp_listen_input(struct engine *e, struct tcp_listener *l, const struct flow_key *k, uint32_t hash,
@@ -367,7 +384,8 @@ void tcp_listen_input(struct engine *e, struct tcp_listener *l, const struct flo
         return;
     }
     r = req_of_syn(e, l, k, hash, s);
-    syn_input(e, l, &r);
+    if (!tcp_fastopen_syn(e, l, &r, s))
+        syn_input(e, l, &r);
 }
 
 static void req_ack(struct engine *e, const struct tcp_req *r)

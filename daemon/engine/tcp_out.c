@@ -242,11 +242,20 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     return true;
 }
 
+void tcp_tx_copy(struct engine *e, const struct tcp_conn *c, uint32_t off, uint8_t *dst, uint32_t len)
+{
+    const struct stream *tx = &c->s.tx;
+
+    sg_bytes_get(session_region(sock_session(e, c->s.heap_sid), tx->region), tx->log2,
+                 tx->head + off - tx->base, dst, len);
+}
+
 void tcp_send_syn(struct engine *e, struct tcp_conn *c)
 {
+    uint8_t cookie[TCP_FASTOPEN_COOKIE];
     struct flow_key k = tcp_conn_key(c);
-    uint32_t ring = (uint32_t)rx_ring_bytes(c);
-    uint16_t wnd = ring > UINT16_MAX ? UINT16_MAX : (uint16_t)ring;
+    uint32_t room = rx_room(c); /* data may have come on the SYN */
+    uint16_t wnd = room > UINT16_MAX ? UINT16_MAX : (uint16_t)room;
     struct tcp_reply r = {
         .key = &k,
         .seq = c->iss,
@@ -267,7 +276,14 @@ void tcp_send_syn(struct engine *e, struct tcp_conn *c)
     if (c->state == TCPS_SYN_RCVD) {
         r.flags |= TCP_ACK;
         r.ack = c->rcv_nxt;
-        c->rcv_adv = c->rcv_nxt + wnd;
+        if (seq_gt(c->rcv_nxt + wnd, c->rcv_adv))
+            c->rcv_adv = c->rcv_nxt + wnd;
+        if (c->flags & TF_FASTOPEN_OPT && c->flags & TF_FASTOPEN) {
+            tcp_fastopen_cookie(e, &k, cookie);
+            r.has_fo = true;
+            r.fo = cookie;
+            r.fo_len = sizeof(cookie);
+        }
     }
     c->segs_out++;
     c->sent_us = e->now_us;
@@ -375,7 +391,8 @@ static uint32_t next_len(struct engine *e, struct tcp_conn *c, bool *fin)
     } else if (len && !small_ok(c, len, avail)) {
         len = 0;
     }
-    if ((c->flags & TF_FIN_QUEUED) && len == avail && len < wnd && (len || avail == 0))
+    if ((c->flags & TF_FIN_QUEUED) && c->state >= TCPS_ESTABLISHED && len == avail && len < wnd &&
+        (len || avail == 0))
         *fin = true;
     return len;
 }
@@ -498,7 +515,7 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
 
     if (c->state == TCPS_CLOSED)
         return true;
-    if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RCVD) {
+    if (c->state < TCPS_ESTABLISHED && !tcp_fastopen_pending(c)) {
         struct out_seg o = {.seq = c->snd_nxt, .flags = TCP_ACK};
 
         if (!(c->flags & TF_ACK_NOW) || c->state == TCPS_SYN_SENT)

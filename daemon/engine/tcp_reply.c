@@ -46,6 +46,14 @@ static uint32_t put_options(const struct tcp_reply *r, uint8_t *o)
         *o++ = 3;
         *o++ = (uint8_t)r->wscale;
     }
+    if (r->has_fo) {
+        *o++ = TCP_OPT_FASTOPEN;
+        *o++ = (uint8_t)(2 + r->fo_len);
+        memcpy(o, r->fo, r->fo_len);
+        o += r->fo_len;
+        while ((o - start) % 4)
+            *o++ = TCP_OPT_NOP;
+    }
     return (uint32_t)(o - start);
 }
 
@@ -69,7 +77,9 @@ int tcp_reply_send(struct engine *e, const struct tcp_reply *r)
     h[13] = r->flags;
     put_be16(h + 14, r->wnd);
     put_be32(h + 16, 0);
-    p->len = p->total = hdr;
+    if (r->len)
+        tcp_tx_copy(e, r->data_of, 0, h + hdr, r->len);
+    p->len = p->total = hdr + r->len;
     stat_inc(&e->stats, ST_TCP_OUT_SEGS);
     if (r->flags & TCP_RST)
         stat_inc(&e->stats, ST_TCP_OUT_RSTS);

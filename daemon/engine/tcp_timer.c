@@ -96,7 +96,7 @@ void tcp_rto_restart(struct engine *e, struct tcp_conn *c)
 {
     uint32_t pto;
 
-    if (!tcp_flight(c)) {
+    if (!tcp_flight(c) && !tcp_fastopen_pending(c)) {
         if (c->rto_mode != RTO_PERSIST) {
             c->rto_mode = RTO_OFF;
             c->rto_at_us = 0;
@@ -189,7 +189,7 @@ static bool rexmit_due(struct engine *e, struct tcp_conn *c)
 {
     c->rto_mode = RTO_OFF;
     c->rto_at_us = 0;
-    if (!tcp_flight(c))
+    if (!tcp_flight(c) && !tcp_fastopen_pending(c))
         return true;
     /* A peer that shrank its window to nothing and answers is alive (RFC 9293 3.8.6 MUST-34, SHLD-17). */
     if (c->state >= TCPS_ESTABLISHED && !c->snd_wnd && e->now_us - c->rcvd_us < e->cfg.rto_max_us)

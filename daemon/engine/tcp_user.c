@@ -165,7 +165,7 @@ void tcp_user_close(struct engine *e, struct tcp_conn *c)
 
 void tcp_kick(struct engine *e, struct tcp_conn *c)
 {
-    if (c->state < TCPS_ESTABLISHED)
+    if (c->state < TCPS_ESTABLISHED && !tcp_fastopen_pending(c))
         return;
     if (c->flags & TF_FIN_QUEUED) {
         /* Data after shutdown(): the library refuses it, so only a broken application gets here. */

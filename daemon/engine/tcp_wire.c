@@ -12,6 +12,18 @@ static void parse_sack(const uint8_t *p, uint32_t len, struct tcp_seg *s)
     }
 }
 
+/* RFC 7413 4.1.1: an even number of bytes, 4 to 16, or none; anything else is ignored. */
+static void parse_fastopen(const uint8_t *p, uint32_t len, struct tcp_seg *s)
+{
+    uint32_t cookie = len - 2;
+
+    if (cookie && (cookie < TCP_FO_MIN || cookie > TCP_FO_MAX || cookie % 2))
+        return;
+    s->has_fo = true;
+    s->fo_len = (uint8_t)cookie;
+    s->fo = p + 2;
+}
+
 static void parse_option(const uint8_t *p, uint32_t len, struct tcp_seg *s)
 {
     switch (p[0]) {
@@ -40,6 +52,9 @@ static void parse_option(const uint8_t *p, uint32_t len, struct tcp_seg *s)
             s->tsval = get_be32(p + 2);
             s->tsecr = get_be32(p + 6);
         }
+        break;
+    case TCP_OPT_FASTOPEN:
+        parse_fastopen(p, len, s);
         break;
     default: /* RFC 9293 3.1: unknown options are skipped by their length. */
         break;
@@ -92,7 +107,7 @@ bool tcp_parse(const uint8_t *p, uint32_t bytes, struct tcp_seg *ret)
     ret->hdr_len = (uint8_t)hdr;
     ret->data = p + hdr;
     ret->len = bytes - hdr;
-    ret->has_ts = ret->has_mss = ret->has_wscale = ret->sack_perm = false;
+    ret->has_ts = ret->has_mss = ret->has_wscale = ret->sack_perm = ret->has_fo = false;
     ret->sack_count = 0;
     if (hdr > TCP_HDR_BYTES)
         parse_options(p + TCP_HDR_BYTES, hdr - TCP_HDR_BYTES, ret);

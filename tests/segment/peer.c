@@ -59,6 +59,14 @@ static uint32_t put_opts(struct peer *p, const struct seg *s, uint8_t *o)
             put_be32(o + 4, p->host_isn + s->sack[i].end);
         }
     }
+    if (s->fo) {
+        o[0] = TCP_OPT_FASTOPEN;
+        o[1] = (uint8_t)(2 + s->fo_len);
+        memcpy(o + 2, s->cookie, s->fo_len);
+        o += 2 + s->fo_len;
+        while ((o - start) % 4)
+            *o++ = TCP_OPT_NOP;
+    }
     return (uint32_t)(o - start);
 }
 
@@ -96,7 +104,7 @@ void seg_send_from(struct peer *p, const uint8_t from[4], struct seg s)
     t[13] = s.flags;
     put_be16(t + 14, s.wnd ? s.wnd : s.flags & TCP_RST || s.zero_wnd ? 0 : 65535);
     memset(t + 16, 0, 4);
-    pattern_fill(t + hdr, s.seq, s.len);
+    pattern_fill(t + hdr, s.seq + !!(s.flags & TCP_SYN), s.len);
     sum = csum_finish(csum_add(csum_pseudo4(from, host_ip, 6, l4), csum_partial(t, l4)));
     memcpy(t + 16, &sum, 2);
     host_rx_bytes(&p->h, f, 34 + l4);
@@ -169,6 +177,10 @@ struct seg seg_take(struct peer *p)
     s.tsecr = t.has_ts ? t.tsecr : 0;
     if (t.has_ts)
         p->ts_last = t.tsval;
+    s.fo = t.has_fo;
+    s.fo_len = t.has_fo ? t.fo_len : 0;
+    if (s.fo_len)
+        memcpy(s.cookie, t.fo, s.fo_len);
     s.sacks = t.sack_count;
     for (unsigned i = 0; i < s.sacks; i++) {
         s.sack[i].start = t.sack[i].start - PEER_ISN;

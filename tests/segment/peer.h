@@ -39,6 +39,9 @@ struct seg {
     uint32_t tsval, tsecr; /* both 0: none */
     unsigned sacks;
     struct tcp_sack_block sack[4];
+    bool fo; /* Fast Open, with a cookie of fo_len bytes */
+    uint8_t fo_len;
+    uint8_t cookie[16];
 };
 
 struct peer {

@@ -25,14 +25,17 @@
 
 #define TCP_OPT_END       0u
 #define TCP_OPT_NOP       1u
-#define TCP_OPT_MSS       2u /* RFC 9293 3.7.1 */
-#define TCP_OPT_WSCALE    3u /* RFC 7323 2.2 */
-#define TCP_OPT_SACK_PERM 4u /* RFC 2018 2 */
-#define TCP_OPT_SACK      5u /* RFC 2018 3 */
-#define TCP_OPT_TS        8u /* RFC 7323 3.2 */
+#define TCP_OPT_MSS       2u  /* RFC 9293 3.7.1 */
+#define TCP_OPT_WSCALE    3u  /* RFC 7323 2.2 */
+#define TCP_OPT_SACK_PERM 4u  /* RFC 2018 2 */
+#define TCP_OPT_SACK      5u  /* RFC 2018 3 */
+#define TCP_OPT_TS        8u  /* RFC 7323 3.2 */
+#define TCP_OPT_FASTOPEN  34u /* RFC 7413 4.1.1 */
 
 #define TCP_WSCALE_MAX    14u /* RFC 7323 2.3 */
 #define TCP_SACK_MAX      4u
+#define TCP_FO_MIN        4u /* bytes of a Fast Open cookie */
+#define TCP_FO_MAX        16u
 
 struct tcp_sack_block {
     uint32_t start, end; /* [start, end) */
@@ -49,10 +52,12 @@ struct tcp_seg {
     const uint8_t *data;
 
     /* Options; has_* tells which were there. */
-    bool has_ts, has_mss, has_wscale, sack_perm;
+    bool has_ts, has_mss, has_wscale, sack_perm, has_fo;
     uint8_t wscale; /* clamped to TCP_WSCALE_MAX */
     uint8_t sack_count;
+    uint8_t fo_len; /* bytes of the Fast Open cookie, 0: one is asked for */
     uint16_t mss;
+    const uint8_t *fo; /* with fo_len: the cookie, in the segment */
     uint32_t tsval, tsecr;
     struct tcp_sack_block sack[TCP_SACK_MAX];
 };
