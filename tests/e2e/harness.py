@@ -370,7 +370,7 @@ def readable(conn, seconds):
     return bool(select.select([conn], [], [], seconds * PATIENCE)[0])
 
 
-def _enter_namespace():
+def enter_namespace():
     """Becomes the same test in a network namespace of its own."""
     if os.environ.get(IN_NAMESPACE):
         return
@@ -389,7 +389,7 @@ def main():
     if len(sys.argv) != 2 or sys.argv[1] not in _cases:
         print(f"usage: {sys.argv[0]} CASE\ncases: {' '.join(_cases)}", file=sys.stderr)
         sys.exit(2)
-    _enter_namespace()
+    enter_namespace()
     env = Env()
     # A time limit of Meson's ends us by SIGTERM: clean up then, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -37,9 +37,11 @@
 
 #define PPM_PER_PERCENT 10000
 #define PPM             1000000u
-#define HELD_MAX        4096u       /* frames held back at once; one more is sent at once */
-#define HELD_BYTES_MAX  (64u << 20) /* same, their bytes */
-#define BURST_MAX       64u         /* frames of one side before the other has its turn */
+/* Frames held back at once, and their bytes. With a delay one more is lost, as in a router's queue; without one
+ * it is sent at once. */
+#define HELD_MAX        32768u
+#define HELD_BYTES_MAX  (64u << 20)
+#define BURST_MAX       64u /* frames of one side before the other has its turn */
 #define SOCKET_BYTES    (32 << 20)
 #define REORDER_MIN_US  1000u
 #define REORDER_MAX_US  5000u
@@ -215,6 +217,8 @@ static void forward(unsigned from, const uint8_t *message, uint32_t bytes, uint6
         if (wait_us && held_push(from, message, bytes, now + wait_us))
             continue;
         count->held_full += wait_us > 0;
+        if (opt.delay_us) /* never ahead of those that wait */
+            continue;
         send_message(from, message, bytes);
     }
 }
