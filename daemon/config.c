@@ -137,6 +137,8 @@ const struct config_key config_keys[] = {
     {"tcp", "rto_initial_us", CONFIG_NUMBER, ENGINE(rto_initial_us), 1000, TIMER_US_MAX, "1000000",
      NULL, NULL,
      "retransmission time-out before the round trip has been measured"},
+    {"tcp", "timestamps", CONFIG_WORD, ENGINE(timestamps), 0, 0, "on", NULL, NULL,
+     "whether connections use the timestamps option", "off on"},
     {"tcp", "congestion", CONFIG_WORD, ENGINE(congestion), 0, 0, "cubic", NULL, NULL,
      "congestion control of sockets that don't choose their own", ENGINE_CONGESTION_WORDS},
     {"tcp", "idle_restart", CONFIG_WORD, ENGINE(idle_restart), 0, 0, "on", NULL, NULL,

@@ -55,6 +55,7 @@ void engine_config_default(struct engine_config *cfg)
         .rcvbuf_log2 = 18,
         .sndbuf_log2 = 18,
         .ttl = 64,
+        .timestamps = 1,
         .congestion = CC_CUBIC,
         .idle_restart = 1,
         .port_min = 32768,

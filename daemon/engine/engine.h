@@ -139,6 +139,7 @@ struct engine_config {
     uint8_t rcvbuf_log2;         /* 18: receive region of a new connection */
     uint8_t sndbuf_log2;         /* 18: send region of a new connection */
     uint8_t ttl;                 /* 64 */
+    uint8_t timestamps;          /* 1: offered and agreed to (RFC 7323 3) */
     uint8_t congestion;          /* of a new socket: index of its name in ENGINE_CONGESTION_WORDS */
     uint8_t idle_restart;        /* 1: cwnd is reduced after idle times (RFC 2861) */
     uint16_t port_min, port_max; /* ephemeral ports: 32768..60999 */

@@ -327,6 +327,7 @@ static void syn_sent_input(struct engine *e, struct tcp_conn *c, struct tcp_seg 
     c->rcv_nxt = c->rcv_wup = s->seq + 1;
     c->rcv_adv = c->rcv_nxt;
     c->peer_mss = s->has_mss ? s->mss : 0;
+    s->has_ts &= (c->flags & TF_TS) != 0; /* not offered, not agreed to */
     if (!s->has_ts)
         c->flags &= ~TF_TS;
     if (!s->sack_perm)

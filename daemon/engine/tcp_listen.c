@@ -383,6 +383,7 @@ void tcp_listen_input(struct engine *e, struct tcp_listener *l, const struct flo
         (void)accept_overflow(e, l, s, rp);
         return;
     }
+    s->has_ts &= e->cfg.timestamps != 0;
     r = req_of_syn(e, l, k, hash, s);
     if (!tcp_fastopen_syn(e, l, &r, s))
         syn_input(e, l, &r);

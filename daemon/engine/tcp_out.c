@@ -324,6 +324,8 @@ static uint32_t gso_bytes_max(const struct engine *e, const struct tcp_conn *c)
         return c->mss;
     if (frame_max < max + GSO_HDR_BYTES_MAX)
         max = frame_max > c->mss + GSO_HDR_BYTES_MAX ? frame_max - GSO_HDR_BYTES_MAX : c->mss;
+    if (max > c->cwnd / 2) /* so that the first half's ACKs release data while the second is on its way */
+        max = c->cwnd / 2;
     max -= max % c->mss;
     return max > c->mss ? max : c->mss;
 }

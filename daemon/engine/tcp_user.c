@@ -74,7 +74,8 @@ int tcp_user_connect(struct engine *e, struct tcp_conn *c, const struct ip_ep *r
     c->snd_una = c->iss;
     c->snd_nxt = c->iss + 1;
     c->rcv_wscale = RCV_WSCALE;
-    c->flags |= TF_TS | TF_SACK | TF_WSCALE; /* offered; the SYN-ACK says which hold */
+    /* Offered; the SYN-ACK says which hold. */
+    c->flags |= (e->cfg.timestamps ? TF_TS : 0) | TF_SACK | TF_WSCALE;
     tcp_state_set(c, TCPS_SYN_SENT);
     c->s.pub_state = SG_ST_CONNECTING;
     if (!c->s.tx.region && session_ample(e, &c->s))

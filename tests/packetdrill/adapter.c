@@ -162,6 +162,7 @@ void packetdrill_interface_init(const char *flags, struct pd_interface *ret)
     pd.gateway.s_addr = inet_addr("192.168.0.2");
     pd.wait_max_us = UINT64_C(300) * 1000000;
     flags_take(flags ? flags : "");
+    pd.cfg.addr_count = 0; /* host_config() has given it another */
     engine_config_addr4(&pd.cfg, (const uint8_t *)&pd.local, pd.prefix);
     engine_config_gateway4(&pd.cfg, (const uint8_t *)&pd.gateway);
     if (pd.cfg.ifs[0].mtu < MTU_MIN)

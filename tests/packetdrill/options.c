@@ -46,9 +46,12 @@ static int set_option(struct pd_fd *f, int level, int name, const void *value, s
         return set_timeout(f, name, value, bytes);
     if (!value)
         return -EFAULT;
-    if (bytes < sizeof(word))
+    if (level == SOL_IP && bytes && bytes < sizeof(word)) /* as Linux has it, a byte will do */
+        word = *(const unsigned char *)value;
+    else if (bytes < sizeof(word))
         return -EINVAL;
-    memcpy(&word, value, sizeof(word));
+    else
+        memcpy(&word, value, sizeof(word));
     v = (uint64_t)(int64_t)word;
     if (level == SOL_SOCKET && name == SO_LINGER) {
         struct linger linger;

@@ -72,12 +72,30 @@ static uint8_t log2_up(unsigned long bytes)
     return log2;
 }
 
+/* Number of the algorithm, or `other` when the engine has none of this name. */
+static uint8_t congestion_of(const char *name, uint8_t other)
+{
+    size_t length = strcspn(name, " \n");
+    uint8_t i = 0;
+
+    for (const char *word = ENGINE_CONGESTION_WORDS; *word; i++) {
+        size_t n = strcspn(word, " ");
+
+        if (n == length && memcmp(word, name, n) == 0)
+            return i;
+        word += n + (word[n] == ' ');
+    }
+    return other;
+}
+
 /* One line of the settings file: the kernel's name of a setting, and what the script wants it to be. */
 static void setting_take(const char *name, const char *value)
 {
     unsigned long n[3] = {0};
     int fields = sscanf(value, "%lu%*[ ,\t]%lu%*[ ,\t]%lu", &n[0], &n[1], &n[2]);
 
+    if (strcmp(name, "tcp_congestion_control") == 0)
+        pd.cfg.congestion = congestion_of(value, pd.cfg.congestion);
     if (fields < 1)
         return;
     if (strcmp(name, "tcp_syn_retries") == 0)
@@ -98,6 +116,10 @@ static void setting_take(const char *name, const char *value)
         pd.cfg.keepalive_probes = (uint8_t)n[0];
     else if (strcmp(name, "tso") == 0)
         pd.cut = !n[0];
+    else if (strcmp(name, "tcp_timestamps") == 0)
+        pd.cfg.timestamps = n[0] != 0;
+    else if (strcmp(name, "tcp_slow_start_after_idle") == 0)
+        pd.cfg.idle_restart = n[0] != 0;
     else if (strcmp(name, "tcp_challenge_ack_limit") == 0)
         pd.cfg.challenge_ack_rate = (uint32_t)n[0];
     else if (strcmp(name, "tcp_rmem") == 0 && fields == 3)

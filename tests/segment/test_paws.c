@@ -132,6 +132,33 @@ Test(paws, the_option_is_not_sent_unless_both_offered_it)
     peer_stop(&p);
 }
 
+static void without_timestamps(struct engine_config *cfg)
+{
+    cfg->timestamps = 0;
+}
+
+Test(paws, switched_off_it_is_neither_offered_nor_agreed_to)
+{
+    struct peer p;
+
+    peer_start(&p, without_timestamps);
+    peer_listen(&p, 4);
+    seg_send(&p, (struct seg){.flags = TCP_SYN, .mss = 1460, .tsval = 9, .tsecr = 1});
+    cr_assert_eq(seg_expect(&p, .flags = TCP_SYN | TCP_ACK, .ack = 1).tsval, 0);
+    peer_stop(&p);
+
+    peer_start(&p, without_timestamps);
+    p.slot = app_socket(&p.h, SG_SOCK_STREAM);
+    cr_assert_eq(app_bind(&p.h, p.slot, HOST_PORT), 0);
+    cr_assert_eq(app_connect(&p.h, p.slot, 1, PEER_PORT), 0);
+    cr_assert_eq(seg_expect(&p, .flags = TCP_SYN).tsval, 0);
+    seg_send(&p, (struct seg){.flags = TCP_SYN | TCP_ACK, .ack = 1, .mss = 1460, .tsval = 9, .tsecr = 1});
+    cr_assert_eq(seg_expect(&p, .flags = TCP_ACK, .ack = 1).tsval, 0);
+    peer_write(&p, 2000);
+    cr_assert_eq(seg_expect(&p, .len = 1460).tsval, 0);
+    peer_stop(&p);
+}
+
 Test(paws, the_option_takes_its_room_from_the_segment)
 {
     struct peer p;

@@ -37,8 +37,8 @@
 
 #define PPM_PER_PERCENT 10000
 #define PPM             1000000u
-/* Frames held back at once, and their bytes. With a delay one more is lost, as in a router's queue; without one
- * it is sent at once. */
+/* Frames held back at once, and their bytes. With a delay one more is lost, as in a router's queue; without
+ * one it is sent at once. */
 #define HELD_MAX        32768u
 #define HELD_BYTES_MAX  (64u << 20)
 #define BURST_MAX       64u /* frames of one side before the other has its turn */
