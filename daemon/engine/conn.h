@@ -71,6 +71,7 @@ struct tcp_options_set {
 #define TF_OVERRIDE        (1u << 20) /* a small segment may go out: it has waited long enough */
 #define TF_TLP             (1u << 18) /* a tail loss probe must go out */
 #define TF_ACK_PUSHED      (1u << 19) /* the current segment carries data or FIN: an ACK is owed */
+#define TF_FLUSH           (1u << 21) /* TCP_NODELAY was set: what is queued goes, whatever holds it */
 
 #define TF_FASTOPEN        (1u << 31) /* SYN_RCVD by Fast Open: data may pass already */
 #define TF_FASTOPEN_OPT    (1u << 30) /* the SYN, or SYN-ACK, carries a Fast Open option */
@@ -107,18 +108,21 @@ struct tcp_conn {
     uint16_t mss;         /* payload bytes of a full segment, options taken off */
     uint16_t peer_mss;
     uint8_t snd_wscale : 4, rcv_wscale : 4;
-    uint8_t quick_acks; /* ACKs still to be sent at once at the start */
+    uint8_t quick_acks; /* ACKs still to be sent at once (tcp_delack.c) */
     uint8_t probes;     /* retransmissions or probes in a row that nothing answered */
     uint32_t cwnd, ssthresh;
     uint32_t cwnd_full_end; /* with TF_CWND_FULL: snd_nxt when the window was last used up */
     uint32_t fin_end;       /* with TF_FIN_QUEUED: low half of the FIN's stream offset, the end of all data */
 
     /* Receive sequence space. s.rx.tail corresponds to rcv_nxt. */
-    uint32_t rcv_mss;   /* largest segment seen lately: delayed ACK counts in these */
+    uint16_t rcv_mss;   /* size of the peer's full segments: delayed ACK counts in these */
+    uint16_t rcv_last;  /* size of its last one */
     uint64_t rx_notify; /* as the slot says it: rx_head from which the application kicks */
     uint32_t irs, rcv_nxt;
-    uint32_t rcv_adv; /* right edge that was advertised */
-    uint32_t rcv_wup; /* rcv_nxt in the last ACK sent */
+    uint32_t rcv_adv;        /* right edge that was advertised */
+    uint32_t rcv_wup;        /* rcv_nxt in the last ACK sent */
+    uint32_t ato_us;         /* how long an ACK may wait now; 0: no data came yet */
+    uint32_t data_rcvd_tick; /* when data last arrived, in 1,024 us */
 
     /* Timestamps (RFC 7323). */
     uint32_t tsoff;

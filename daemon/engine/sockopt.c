@@ -322,12 +322,29 @@ static int set_push(struct engine *e, struct sock *s, uint64_t value)
     return 0;
 }
 
-static int set_quickack(struct engine *e, struct sock *s, uint64_t value)
+/* As in Linux: set, it overrides even the cork for what is queued now. */
+static int set_nodelay(struct engine *e, struct sock *s, uint64_t value)
 {
     struct tcp_conn *c = live_conn(s);
 
-    if (c && value && c->rcv_nxt != c->rcv_wup)
-        tcp_ack_now(e, c);
+    if (c && value && tcp_unsent(c))
+        c->flags |= TF_FLUSH;
+    return set_push(e, s, value);
+}
+
+static int set_quickack(struct engine *e, struct sock *s, uint64_t value)
+{
+    if (s->kind == SK_TCP)
+        tcp_delack_set(e, (struct tcp_conn *)s, value != 0);
+    else
+        set_flag(s, SO_F_PINGPONG, !value);
+    return 0;
+}
+
+static int get_quickack(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = !(s->opts & SO_F_PINGPONG);
     return 0;
 }
 
@@ -542,7 +559,7 @@ static const struct opt table[] = {
     {L_IPV6, 26, ON_ALL, 0, ANY, "IPV6_V6ONLY", set_v6only, get_v6only},
     {L_IPV6, 67, ON_ALL, 0, 0, 255, "IPV6_TCLASS", set_tos, get_tos},
 
-    {L_TCP, 1, ON_TCP, SO_F_NODELAY, ANY, "TCP_NODELAY", set_push, NULL},
+    {L_TCP, 1, ON_TCP, SO_F_NODELAY, ANY, "TCP_NODELAY", set_nodelay, NULL},
     {L_TCP, 2, ON_TCP, 0, MAXSEG_MIN, MAXSEG_MAX, "TCP_MAXSEG", set_maxseg, get_maxseg},
     {L_TCP, 3, ON_TCP, SO_F_CORK, ANY, "TCP_CORK", set_push, NULL},
     {L_TCP, 4, ON_TCP, 0, 1, KEEPIDLE_MAX, "TCP_KEEPIDLE", set_keepidle, get_keepidle},
@@ -551,7 +568,7 @@ static const struct opt table[] = {
     {L_TCP, 7, ON_TCP, 0, 1, SYNCNT_MAX, "TCP_SYNCNT", set_syncnt, get_syncnt},
     {L_TCP, 8, ON_TCP, 0, ANY, "TCP_LINGER2", set_linger2, get_linger2},
     {L_TCP, 9, ON_TCP, 0, ANY, "TCP_DEFER_ACCEPT", set_defer, get_defer},
-    {L_TCP, 12, ON_TCP, SO_F_QUICKACK, ANY, "TCP_QUICKACK", set_quickack, NULL},
+    {L_TCP, 12, ON_TCP, 0, ANY, "TCP_QUICKACK", set_quickack, get_quickack},
     {L_TCP, 13, ON_TCP, 0, ANY, "TCP_CONGESTION", set_congestion, get_congestion},
     {L_TCP, 18, ON_TCP, 0, 0, INT32_MAX, "TCP_USER_TIMEOUT", set_user_timeout, get_user_timeout},
     {L_TCP, 23, ON_TCP, 0, 0, INT32_MAX, "TCP_FASTOPEN", set_fastopen, get_fastopen},

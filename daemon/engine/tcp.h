@@ -12,6 +12,7 @@
  *   tcp_timer.c  what each timer does                     tcp_reass.c  data in any order
  *   tcp_recovery.c  loss detection and recovery           tcp_listen.c listeners and requests
  *   tcp_tw.c     TIME_WAIT                                tcp_user.c   calls of the application
+ *   tcp_delack.c when to acknowledge
  *   tcp_conn.c   the life of a record, states             cc_*.c       congestion control
  *   tcp_cookie.c SYN cookies                              tcp_challenge.c  answers to what may be forged
  *   tcp_orphan.c connections without an application
@@ -270,6 +271,20 @@ bool tcp_challenge_allowed(struct engine *e);
 /** The segment lies outside the window: an ACK, now and then only, unless it was sent again. */
 void tcp_answer_outside(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s);
 
+/* tcp_delack.c */
+#define RCV_MSS_START 536u /* assumed until larger ones come (RFC 9293 3.7.1) */
+#define RCV_MSS_MIN   88u  /* smaller ones are no full segments */
+/** In-order data arrived; `segment_bytes` of payload in each segment that was joined. */
+void tcp_delack_data(struct engine *e, struct tcp_conn *c, uint32_t segment_bytes);
+/** Something is wrong with the order: a number of ACKs goes at once. */
+void tcp_delack_quick(struct engine *e, struct tcp_conn *c);
+/** Data of ours goes out. */
+void tcp_delack_answered(struct engine *e, struct tcp_conn *c);
+/** The delay is over. */
+void tcp_delack_due(struct engine *e, struct tcp_conn *c);
+/** TCP_QUICKACK. */
+void tcp_delack_set(struct engine *e, struct tcp_conn *c, bool quick);
+
 /* tcp_reass.c */
 /** Take the data of a segment inside the window: [seq, seq + len). */
 void tcp_reass_add(struct engine *e, struct tcp_conn *c, uint32_t seq, const uint8_t *data, uint32_t len);
@@ -354,6 +369,12 @@ void tcp_recovery_reorder_timeout(struct engine *e, struct tcp_conn *c);
 static inline uint32_t tcp_flight(const struct tcp_conn *c)
 {
     return c->snd_nxt - c->snd_una;
+}
+
+/** Bytes queued and never sent. */
+static inline uint64_t tcp_unsent(const struct tcp_conn *c)
+{
+    return c->s.tx.tail - c->s.tx.head - (tcp_flight(c) - !!(c->flags & TF_FIN_SENT));
 }
 
 /* tcp_timer.c */

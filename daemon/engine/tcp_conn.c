@@ -206,11 +206,11 @@ void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us)
     if (c->flags & TF_TS)
         mss -= 12;
     c->mss = (uint16_t)mss;
-    c->rcv_mss = mss;
+    c->rcv_mss = (uint16_t)(mss < RCV_MSS_START ? mss : RCV_MSS_START);
     c->cwnd = cc_initial_window(c);
     c->ssthresh = INT32_MAX;
-    c->quick_acks = 8;
     c->rcvd_us = now_us;
+    c->data_rcvd_tick = (uint32_t)(now_us >> 10);
     c->snd_sml = c->snd_una;
     cc_by_id(c->o.cc)->init(c);
     c->s.pub_state = SG_ST_CONNECTED;

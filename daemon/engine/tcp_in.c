@@ -42,8 +42,10 @@ static enum verdict step1_acceptable(struct engine *e, struct tcp_conn *c, struc
     }
     if (seq_lt(end, c->rcv_nxt) || (end == c->rcv_nxt && end != s->seq)) {
         stat_inc(&e->stats, ST_TCP_RCV_OLD);
-        if (s->len)
+        if (s->len) { /* The peer sends again: it needs ACKs now. */
             tcp_reass_dsack(e, c, s->seq, s->seq + s->len);
+            tcp_delack_quick(e, c);
+        }
         goto unacceptable;
     }
     if (seq_lt(s->seq, c->rcv_nxt)) { /* Old in front. */
@@ -289,19 +291,12 @@ static enum verdict step8_fin(struct engine *e, struct tcp_conn *c, const struct
     return SEG_GO_ON;
 }
 
-/* RFC 9293 3.8.6.3, RFC 5681 4.2: at once for every second full segment, else within delack_us. */
-static void schedule_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+static void schedule_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s,
+                         const struct rx_pkt *rp)
 {
     if (c->flags & TF_ACK_PUSHED) {
         c->flags &= ~TF_ACK_PUSHED;
-        if (s->len > c->rcv_mss)
-            c->rcv_mss = s->len > tcp_adv_mss(e, &c->s.remote) ? tcp_adv_mss(e, &c->s.remote) : s->len;
-        if (c->quick_acks || c->s.opts & SO_F_QUICKACK || c->rcv_nxt - c->rcv_wup > c->rcv_mss) {
-            c->flags |= TF_ACK_NOW;
-        } else if (!c->delack_at_us) {
-            c->delack_at_us = e->now_us + e->cfg.delack_us;
-            tcp_timer_arm(e, c);
-        }
+        tcp_delack_data(e, c, rp->gso_size ? rp->gso_size : s->len);
     }
     if (c->flags & TF_ACK_NOW)
         tcp_output_schedule(e, c);
@@ -367,7 +362,7 @@ static void syn_sent_input(struct engine *e, struct tcp_conn *c, struct tcp_seg 
         (void)tcp_window_select(c);
         if (step1_acceptable(e, c, s) == SEG_GO_ON && step7_text(e, c, s, rp) == SEG_GO_ON &&
             step8_fin(e, c, s) == SEG_GO_ON)
-            schedule_ack(e, c, s);
+            schedule_ack(e, c, s, rp);
     }
 }
 
@@ -386,7 +381,7 @@ void tcp_conn_input(struct engine *e, struct tcp_conn *c, struct tcp_seg *s, con
     if (step5_ack(e, c, s, rp) == SEG_DROP || step7_text(e, c, s, rp) == SEG_DROP ||
         step8_fin(e, c, s) == SEG_DROP)
         return;
-    schedule_ack(e, c, s);
+    schedule_ack(e, c, s, rp);
 }
 
 static bool checksum_good(const struct rx_pkt *rp)

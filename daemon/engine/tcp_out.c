@@ -188,13 +188,13 @@ static void put_payload(struct engine *e, struct tcp_conn *c, struct pktbuf *p, 
         p->frag[p->frag_count++] = (struct pkt_frag){region, len - first};
 }
 
-static void ack_sent(struct tcp_conn *c)
+static void ack_sent(const struct engine *e, struct tcp_conn *c)
 {
     c->delack_at_us = 0;
     c->rcv_wup = c->rcv_nxt;
     c->flags &= ~TF_ACK_NOW;
-    if (c->quick_acks)
-        c->quick_acks--;
+    if (c->quick_acks && !--c->quick_acks)
+        c->ato_us = e->cfg.delack_us;
 }
 
 /* Send one segment. False: no free frame; nothing has changed then. */
@@ -234,7 +234,7 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     }
     c->segs_out++;
     stat_inc(&e->stats, ST_TCP_OUT_SEGS);
-    ack_sent(c);
+    ack_sent(e, c);
     net_checksum(e, p, &c->s.local, &c->s.remote, 6, 16, false);
     /* A frame that gets no further is a lost segment: the retransmission timer deals with it. */
     (void)net_output(e, p, &c->s.local, &c->s.remote, 6, sock_tos(&c->s), sock_ttl(e, &c->s), true,
@@ -330,14 +330,6 @@ static uint32_t gso_bytes_max(const struct engine *e, const struct tcp_conn *c)
     return max > c->mss ? max : c->mss;
 }
 
-/* Bytes queued and never sent. */
-static uint64_t unsent(const struct tcp_conn *c)
-{
-    uint32_t flight = tcp_flight(c) - !!(c->flags & TF_FIN_SENT);
-
-    return c->s.tx.tail - c->s.tx.head - flight;
-}
-
 static uint32_t usable_window(const struct tcp_conn *c)
 {
     uint32_t edge = c->snd_una + c->snd_wnd;
@@ -361,6 +353,8 @@ static bool small_ok(const struct tcp_conn *c, uint32_t len, uint64_t avail)
         return true;
     if (len < avail)
         return false;
+    if (c->flags & TF_FLUSH)
+        return true;
     if (c->s.opts & SO_F_CORK)
         return false;
     if (c->s.opts & SO_F_NODELAY)
@@ -371,7 +365,7 @@ static bool small_ok(const struct tcp_conn *c, uint32_t len, uint64_t avail)
 /* Length of the next new segment, 0: nothing may go; *fin: with FIN. */
 static uint32_t next_len(struct engine *e, struct tcp_conn *c, bool *fin)
 {
-    uint64_t avail = unsent(c);
+    uint64_t avail = tcp_unsent(c);
     uint32_t wnd = usable_window(c);
     uint32_t room = cwnd_room(e, c);
     uint32_t max = gso_bytes_max(e, c);
@@ -405,11 +399,13 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
     uint32_t end = o.seq + len + fin;
     bool idle = tcp_flight(c) == 0;
 
-    if (len && len == unsent(c))
+    if (len && len == tcp_unsent(c))
         o.flags |= TCP_PSH;
     if (fin)
         o.flags |= TCP_FIN;
-    if (!tcp_seg_push(e, c, o.seq, end, (uint16_t)((fin ? TXS_FIN : 0) | (o.flags & TCP_PSH ? TXS_PSH : 0))))
+    /* emit() pushes what the device has to split, as Linux does; the mark stays for when it is sent again. */
+    if (!tcp_seg_push(e, c, o.seq, end,
+                      (uint16_t)((fin ? TXS_FIN : 0) | (o.flags & TCP_PSH || len > c->mss ? TXS_PSH : 0))))
         return false;
     c->snd_nxt = end;
     /* The window limits us when it is used up, in slow start also when half of it is (as in Linux). */
@@ -417,11 +413,13 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
         c->flags |= TF_CWND_FULL;
         c->cwnd_full_end = c->snd_nxt;
     }
-    c->flags &= ~TF_OVERRIDE;
+    c->flags &= ~(TF_OVERRIDE | TF_FLUSH);
     if (fin)
         c->flags |= TF_FIN_SENT;
     if (!emit(e, c, &o))
         ENG_ASSERT(false); /* The caller made sure of a frame. */
+    if (len)
+        tcp_delack_answered(e, c);
     if (len && len < c->mss)
         c->snd_sml = end;
     if (idle)
@@ -470,7 +468,7 @@ static bool resend(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t 
 /* RFC 8985 7.3: new data if the window allows, else the last segment again. */
 static bool send_loss_probe(struct engine *e, struct tcp_conn *c)
 {
-    uint64_t avail = unsent(c);
+    uint64_t avail = tcp_unsent(c);
     uint32_t wnd = usable_window(c);
 
     c->flags &= ~TF_TLP;
@@ -501,7 +499,7 @@ static bool send_loss_probe(struct engine *e, struct tcp_conn *c)
  * segment that is held back (by SWS avoidance or TCP_CORK) goes out when it has waited long enough. */
 static void check_persist(struct engine *e, struct tcp_conn *c)
 {
-    bool waiting = unsent(c) || (c->flags & (TF_FIN_QUEUED | TF_FIN_SENT)) == TF_FIN_QUEUED;
+    bool waiting = tcp_unsent(c) || (c->flags & (TF_FIN_QUEUED | TF_FIN_SENT)) == TF_FIN_QUEUED;
 
     if (!waiting || tcp_flight(c) || c->rto_mode != RTO_OFF)
         return;

@@ -92,6 +92,16 @@ void tcp_probe_restart(struct engine *e, struct tcp_conn *c)
     tcp_timer_arm(e, c);
 }
 
+/* RFC 5482 2: the user time-out is looked at when it is due, not at the retransmission that follows. */
+static uint64_t by_user_timeout(const struct engine *e, const struct tcp_conn *c, uint64_t at)
+{
+    uint64_t limit = c->first_unacked_us + (uint64_t)c->o.user_timeout_ms * 1000;
+
+    if (!c->o.user_timeout_ms || at <= limit)
+        return at;
+    return limit > e->now_us ? limit : e->now_us + 1;
+}
+
 void tcp_rto_restart(struct engine *e, struct tcp_conn *c)
 {
     uint32_t pto;
@@ -105,7 +115,7 @@ void tcp_rto_restart(struct engine *e, struct tcp_conn *c)
     }
     pto = probe_timeout(e, c);
     c->rto_mode = pto ? RTO_TLP : RTO_REXMIT;
-    c->rto_at_us = e->now_us + (pto ? pto : tcp_rto_now(e, c));
+    c->rto_at_us = by_user_timeout(e, c, e->now_us + (pto ? pto : tcp_rto_now(e, c)));
     tcp_timer_arm(e, c);
 }
 
@@ -123,13 +133,21 @@ void tcp_keepalive_restart(struct engine *e, struct tcp_conn *c)
     tcp_timer_arm(e, c);
 }
 
+/* Nothing was heard for as many probes as allowed; the user time-out, where there is one, counts instead
+ * (RFC 5482 4.2). */
+static bool probed_enough(const struct engine *e, const struct tcp_conn *c)
+{
+    if (c->o.user_timeout_ms)
+        return c->probes && e->now_us - c->rcvd_us >= (uint64_t)c->o.user_timeout_ms * 1000;
+    return c->probes >= (c->o.keep_count ? c->o.keep_count : e->cfg.keepalive_probes);
+}
+
 /* RFC 1122 4.2.3.6. False: the connection is gone. */
 static bool keepalive_due(struct engine *e, struct tcp_conn *c)
 {
     uint64_t idle_us = (uint64_t)(c->o.keep_idle_s ? c->o.keep_idle_s : e->cfg.keepalive_idle_s) * 1000000;
     uint64_t intvl_us =
         (uint64_t)(c->o.keep_intvl_s ? c->o.keep_intvl_s : e->cfg.keepalive_intvl_s) * 1000000;
-    unsigned count = c->o.keep_count ? c->o.keep_count : e->cfg.keepalive_probes;
 
     if (e->now_us - c->rcvd_us < idle_us) {
         c->probes = 0;
@@ -140,12 +158,13 @@ static bool keepalive_due(struct engine *e, struct tcp_conn *c)
         c->keep_at_us = e->now_us + idle_us;
         return true;
     }
-    if (c->probes >= count) {
+    if (probed_enough(e, c)) {
         stat_inc(&e->stats, ST_TCP_ABORT_ON_TIMEOUT);
         tcp_conn_abort(e, c, ETIMEDOUT);
         return false;
     }
-    c->probes++;
+    if (c->probes < UINT8_MAX)
+        c->probes++;
     stat_inc(&e->stats, ST_TCP_KEEPALIVES);
     tcp_send_probe(e, c);
     c->keep_at_us = e->now_us + intvl_us;
@@ -247,7 +266,7 @@ static bool persist_due(struct engine *e, struct tcp_conn *c)
     stat_inc(&e->stats, ST_TCP_ZERO_WINDOW_PROBES);
     tcp_send_probe(e, c);
     c->rto_mode = RTO_PERSIST;
-    c->rto_at_us = e->now_us + tcp_rto_now(e, c);
+    c->rto_at_us = by_user_timeout(e, c, e->now_us + tcp_rto_now(e, c));
     return true;
 }
 
@@ -284,11 +303,8 @@ static void conn_timer(struct engine *e, struct tcp_conn *c)
         return;
     if (c->rto_at_us && e->now_us >= c->rto_at_us && !rto_due(e, c))
         return;
-    if (c->delack_at_us && e->now_us >= c->delack_at_us) {
-        c->delack_at_us = 0;
-        stat_inc(&e->stats, ST_TCP_DELAYED_ACKS);
-        tcp_ack_now(e, c);
-    }
+    if (c->delack_at_us && e->now_us >= c->delack_at_us)
+        tcp_delack_due(e, c);
     if (c->keep_at_us && e->now_us >= c->keep_at_us && !keep_due(e, c))
         return;
     tcp_timer_arm(e, c);

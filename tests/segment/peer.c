@@ -70,14 +70,8 @@ static uint32_t put_opts(struct peer *p, const struct seg *s, uint8_t *o)
     return (uint32_t)(o - start);
 }
 
-void seg_send(struct peer *p, struct seg s)
+static uint32_t frame_from(struct peer *p, const uint8_t from[4], struct seg s, uint8_t *f)
 {
-    seg_send_from(p, peer_ip, s);
-}
-
-void seg_send_from(struct peer *p, const uint8_t from[4], struct seg s)
-{
-    static uint8_t f[65536 + 128];
     uint8_t *ip = f + 14;
     uint8_t *t = ip + 20;
     uint32_t hdr = 20 + put_opts(p, &s, t + 20);
@@ -107,7 +101,24 @@ void seg_send_from(struct peer *p, const uint8_t from[4], struct seg s)
     pattern_fill(t + hdr, s.seq + !!(s.flags & TCP_SYN), s.len);
     sum = csum_finish(csum_add(csum_pseudo4(from, host_ip, 6, l4), csum_partial(t, l4)));
     memcpy(t + 16, &sum, 2);
-    host_rx_bytes(&p->h, f, 34 + l4);
+    return 34 + l4;
+}
+
+uint32_t peer_frame(struct peer *p, struct seg s, uint8_t *f)
+{
+    return frame_from(p, peer_ip, s, f);
+}
+
+void seg_send_from(struct peer *p, const uint8_t from[4], struct seg s)
+{
+    static uint8_t f[65536 + 128];
+
+    host_rx_bytes(&p->h, f, frame_from(p, from, s, f));
+}
+
+void seg_send(struct peer *p, struct seg s)
+{
+    seg_send_from(p, peer_ip, s);
 }
 
 /* The host asks who has the peer's address. */

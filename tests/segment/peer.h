@@ -66,6 +66,8 @@ void peer_stop(struct peer *p);
 void seg_send(struct peer *p, struct seg s);
 /** The same with a source address of somebody else's. */
 void seg_send_from(struct peer *p, const uint8_t from[4], struct seg s);
+/** The frame of such a segment, written to `f`; returns its bytes. */
+uint32_t peer_frame(struct peer *p, struct seg s, uint8_t *f);
 /** The next TCP segment of the host, or fails. Returns it with relative numbers. */
 struct seg seg_take(struct peer *p);
 /** seg_take() and compare; names file and line on failure. */

@@ -25,21 +25,21 @@ Test(data, ack_is_delayed_once_the_start_is_over)
 
     peer_start(&p, NULL);
     peer_established(&p);
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 20; i++) {
         seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1 + 100u * (uint32_t)i, .ack = 1, .len = 100});
         seg_drain(&p);
     }
     peer_read_all(&p, &seq);
     peer_wait(&p, 100000);
     seg_drain(&p);
-    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1001, .ack = 1, .len = 100});
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 2001, .ack = 1, .len = 100});
     seg_none(&p);
     {
         uint64_t us = peer_wait_tx(&p, 500000);
 
         cr_assert(us >= 39000 && us <= 42000, "delayed ACK after %lu us", us);
     }
-    seg_expect(&p, .flags = TCP_ACK, .ack = 1101);
+    seg_expect(&p, .flags = TCP_ACK, .ack = 2101);
     peer_stop(&p);
 }
 

@@ -181,7 +181,7 @@ Test(paws, a_delayed_ack_echoes_the_earliest_segment)
 
     peer_start(&p, NULL);
     peer_established_opts(&p, &with_ts);
-    for (uint32_t i = 0; i < 10; i++) { /* past the quick ACKs of the start */
+    for (uint32_t i = 0; i < 20; i++) { /* past the quick ACKs of the start */
         seg_send(&p, (struct seg){
                          .flags = TCP_ACK, .seq = seq, .ack = 1, .len = 100, .tsval = 5000 + i, .tsecr = 1});
         seg_drain(&p);
