@@ -125,6 +125,8 @@ const struct config_key config_keys[] = {
      "highest such port"},
     {"ip", "icmp_rate", CONFIG_NUMBER, ENGINE(icmp_rate), 0, 1000000, "1000", NULL, NULL,
      "ICMP errors sent in a second"},
+    {"ip", "path_mtu_expires_s", CONFIG_NUMBER, ENGINE(pmtu_expires_s), 60, SECONDS_MAX, "600", NULL, NULL,
+     "how long a path is believed to take smaller packets only, before larger ones are tried again"},
 
     {"tcp", "receive_buffer_bytes", CONFIG_LOG2, ENGINE(rcvbuf_log2), 4 * KIB, 16 * MIB, "256K", NULL, NULL,
      "receive buffer of a new connection"},
@@ -170,6 +172,8 @@ const struct config_key config_keys[] = {
      "challenge acknowledgements sent in a second"},
     {"tcp", "tw_reuse", CONFIG_WHEN, ENGINE(tw_reuse), 0, 0, "auto", NULL, NULL,
      "connect from the port of a connection in TIME_WAIT: when no other is free, always, never"},
+    {"tcp", "mss_clamp", CONFIG_NUMBER, ENGINE(mss_clamp), 0, 65495, "0", NULL, NULL,
+     "largest segment to offer and to send, options not counted, 88 or more; 0: what the interface takes"},
     {"tcp", "syncookies", CONFIG_WHEN, ENGINE(syncookies), 0, 0, "auto", NULL, NULL,
      "answer connection requests with SYN cookies: when there is no room for them, always, never"},
 };
@@ -851,6 +855,8 @@ int config_check(const struct config *cfg, char *error)
         return fail(error, "session.buffer_bytes: must not be larger than session.heap_bytes");
     if (e->port_min > e->port_max)
         return fail(error, "ip.port_min: %u is above ip.port_max (%u)", e->port_min, e->port_max);
+    if (e->mss_clamp && e->mss_clamp < 88)
+        return fail(error, "tcp.mss_clamp: %u is below 88; use 0 for none", e->mss_clamp);
     if (e->rto_min_us > e->rto_initial_us || e->rto_initial_us > e->rto_max_us)
         return fail(error, "tcp.rto_initial_us: must lie between tcp.rto_min_us and tcp.rto_max_us");
     return check_addresses(cfg, error);

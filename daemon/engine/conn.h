@@ -107,6 +107,7 @@ struct tcp_conn {
     uint32_t snd_sml;     /* end of the last small segment sent (Minshall's Nagle) */
     uint16_t mss;         /* payload bytes of a full segment, options taken off */
     uint16_t peer_mss;
+    uint16_t pmtu_changes; /* pmtu_table.changes when mss was last found */
     uint8_t snd_wscale : 4, rcv_wscale : 4;
     uint8_t quick_acks; /* ACKs still to be sent at once (tcp_delack.c) */
     uint8_t probes;     /* retransmissions or probes in a row that nothing answered */

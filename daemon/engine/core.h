@@ -13,6 +13,7 @@
 #include "daemon/engine/neigh.h"
 #include "daemon/engine/net.h"
 #include "daemon/engine/nd.h"
+#include "daemon/engine/pmtu.h"
 #include "daemon/engine/port.h"
 #include "daemon/engine/tcp.h"
 #include "daemon/engine/udp.h"
@@ -35,6 +36,7 @@ struct engine {
     struct neigh_table neigh;
     struct frag_table frag;
     struct icmp_state icmp;
+    struct pmtu_table pmtu;
     struct udp_table udp;
 
     struct session *sessions; /* session_max */

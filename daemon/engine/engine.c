@@ -61,6 +61,7 @@ void engine_config_default(struct engine_config *cfg)
         .port_min = 32768,
         .port_max = 60999,
         .icmp_rate = 1000,
+        .pmtu_expires_s = 600,
         .challenge_ack_rate = 1000,
     };
 }
@@ -226,7 +227,7 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
 {
     struct layout l;
     struct engine *e;
-    struct sip_key flow_key, port_key;
+    struct sip_key flow_key, port_key, pmtu_key;
 
     if (!config_ok(cfg))
         return NULL;
@@ -242,6 +243,7 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
     e->tcp.cookie_key = derive_key(cfg, 5);
     e->tcp.limit_key = derive_key(cfg, 6);
     e->tcp.fastopen_key = derive_key(cfg, 7);
+    pmtu_key = derive_key(cfg, 16);
     write_header(l.header, cfg);
     pktq_init(&e->txq, l.pkts, cfg->pkt_max);
     if (!net_init(&e->net, l.net, cfg) || !addr_init(e))
@@ -249,6 +251,7 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
     neigh_init(&e->neigh, l.neigh, cfg);
     frag_init(&e->frag, l.frag, cfg);
     icmp_init(&e->icmp, l.icmp, cfg);
+    pmtu_init(&e->pmtu, &pmtu_key);
     udp_init(&e->udp, l.udp_arena, l.udp, cfg);
     e->sessions = l.sessions;
     port_init(&e->ports, l.ports, &port_key);
@@ -288,6 +291,7 @@ void engine_timers(struct engine *e, uint64_t now_us)
     neigh_timers(e, now_us);
     addr_timers(e, now_us);
     frag_timers(e, now_us);
+    pmtu_timers(e);
 }
 
 uint64_t engine_deadline(const struct engine *e)

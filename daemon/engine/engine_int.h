@@ -140,10 +140,11 @@ void icmp_send_error(struct engine *e, const struct rx_pkt *rp, enum icmp_err er
 struct icmp_report {
     struct ip_addr local, remote; /* of the packet that we sent */
     uint16_t lport, rport;
-    uint32_t seq; /* TCP: sequence number quoted */
-    int error;    /* positive errno that a socket would see: ECONNREFUSED, EHOSTUNREACH, ... EMSGSIZE */
-    bool hard;    /* protocol or port unreachable */
-    uint16_t mtu; /* next-hop MTU with EMSGSIZE, 0: not said */
+    uint32_t seq;    /* TCP: sequence number quoted */
+    int error;       /* positive errno that a socket would see: ECONNREFUSED, EHOSTUNREACH, ... EMSGSIZE */
+    bool hard;       /* protocol or port unreachable */
+    uint16_t mtu;    /* next-hop MTU with EMSGSIZE, 0: not said */
+    uint32_t quoted; /* bytes that the quoted packet had, 0: not known */
 };
 void tcp_icmp(struct engine *e, const struct icmp_report *r, uint64_t now_us);
 void udp_icmp(struct engine *e, const struct icmp_report *r, uint64_t now_us);

@@ -63,6 +63,7 @@ void icmp_report_packet(struct engine *e, const uint8_t *ip, uint32_t bytes, int
     if (get_be16(ip + 6) & IP4_OFF_MASK) /* Ports are in the first fragment only. */
         goto unmatched;
     proto = ip[9];
+    r.quoted = get_be16(ip + 2);
     r.local = net_ip_addr(get_be32(ip + 12));
     r.remote = net_ip_addr(get_be32(ip + 16));
     if (!net_is_own(e, &r.local))

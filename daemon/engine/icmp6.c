@@ -46,6 +46,7 @@ void icmp6_report_packet(struct engine *e, const uint8_t *ip, uint32_t bytes, ui
     if (l4) {
         r.local = net_ip_addr6(ip + 8, ifindex);
         r.remote = net_ip_addr6(ip + 24, ifindex);
+        r.quoted = IP6_HDR_BYTES + get_be16(ip + 4);
         r.lport = get_be16(l4);
         r.rport = get_be16(l4 + 2);
     }

@@ -96,7 +96,7 @@ int ip4_output(struct engine *e, struct pktbuf *p, const struct ip_out *o, uint6
         return -ENETUNREACH;
     }
     if (!own && !p->gso_type)
-        packet_max = o->dont_fragment || d->mtu < NET_COPY_MAX ? d->mtu : NET_COPY_MAX;
+        packet_max = o->dont_fragment ? d->mtu : net_packet_max(e, o->dst);
     if (IP4_HDR_BYTES + total > IP4_BYTES_MAX || (o->dont_fragment && IP4_HDR_BYTES + total > packet_max)) {
         pktq_drop(&e->txq);
         return -EMSGSIZE;

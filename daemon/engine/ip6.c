@@ -140,7 +140,7 @@ int ip6_output(struct engine *e, struct pktbuf *p, const struct ip_out *o, uint6
     if (p->gso_type)
         p->gso_type = PKT_GSO_TCP6;
     else if (!own)
-        packet_max = o->dont_fragment || d->mtu < NET_COPY_MAX ? d->mtu : NET_COPY_MAX;
+        packet_max = o->dont_fragment ? d->mtu : net_packet_max(e, o->dst);
     if (total > IP6_PAYLOAD_MAX || (o->dont_fragment && IP6_HDR_BYTES + total > packet_max)) {
         pktq_drop(&e->txq);
         return -EMSGSIZE;

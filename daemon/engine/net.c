@@ -113,7 +113,6 @@ struct ip_addr net_own(const struct engine *e, uint16_t family)
 
 uint16_t net_mtu(const struct engine *e, const struct ip_addr *dst)
 {
-    /* No path MTU is remembered here: TCP keeps its own. */
     const struct net_dst *d = netif_lookup(&e->net.t, dst);
 
     return d->mtu ? d->mtu : IP6_MTU_MIN;
@@ -131,7 +130,7 @@ uint32_t net_gso_frame_max(const struct engine *e, const struct ip_addr *dst)
 
 uint32_t net_packet_max(const struct engine *e, const struct ip_addr *dst)
 {
-    uint32_t mtu = net_mtu(e, dst);
+    uint32_t mtu = pmtu_get(e, dst);
 
     if (net_is_own(e, dst))
         return IP4_BYTES_MAX;

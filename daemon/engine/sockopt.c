@@ -284,7 +284,7 @@ static int get_mtu(struct engine *e, struct sock *s, uint64_t *value)
 {
     if (!s->rport)
         return -ENOTCONN;
-    *value = net_mtu(e, &s->remote);
+    *value = pmtu_get(e, &s->remote);
     return 0;
 }
 

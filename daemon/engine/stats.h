@@ -73,6 +73,8 @@ enum stat {
     ST_ICMP6_OUT_ROUTER_SOLICITS,
     ST_ICMP_RATE_LIMITED,
     ST_ICMP_ERR_UNMATCHED, /* an ICMP error about nothing that we sent */
+    ST_PMTU_LOWERED,       /* a path was found to take smaller packets only */
+    ST_PMTU_IGNORED,       /* "too big" about a packet that was not */
     /* UDP */
     ST_UDP_IN_DATAGRAMS,
     ST_UDP_OUT_DATAGRAMS,

@@ -12,7 +12,7 @@
  *   tcp_timer.c  what each timer does                     tcp_reass.c  data in any order
  *   tcp_recovery.c  loss detection and recovery           tcp_listen.c listeners and requests
  *   tcp_tw.c     TIME_WAIT                                tcp_user.c   calls of the application
- *   tcp_delack.c when to acknowledge
+ *   tcp_delack.c when to acknowledge                      tcp_pmtu.c   segment size and path MTU
  *   tcp_conn.c   the life of a record, states             cc_*.c       congestion control
  *   tcp_cookie.c SYN cookies                              tcp_challenge.c  answers to what may be forged
  *   tcp_orphan.c connections without an application
@@ -255,6 +255,8 @@ void tcp_listener_close(struct engine *e, struct tcp_listener *l);
 struct tcp_conn *tcp_accept_take(struct engine *e, struct tcp_listener *l);
 uint32_t tcp_isn(struct engine *e, const struct flow_key *k, uint64_t now_us);
 uint32_t tcp_ts_offset(const struct engine *e, const struct flow_key *k);
+/** The largest segment that the link towards `remote` carries, and the one that we offer to take. */
+uint16_t tcp_link_mss(const struct engine *e, const struct ip_addr *remote);
 uint16_t tcp_adv_mss(const struct engine *e, const struct ip_addr *remote);
 
 /* tcp_in.c, tcp_ack.c */
@@ -284,6 +286,14 @@ void tcp_delack_answered(struct engine *e, struct tcp_conn *c);
 void tcp_delack_due(struct engine *e, struct tcp_conn *c);
 /** TCP_QUICKACK. */
 void tcp_delack_set(struct engine *e, struct tcp_conn *c, bool quick);
+
+/* tcp_pmtu.c */
+/** The segment size to begin with. */
+uint16_t tcp_mss_start(const struct engine *e, struct tcp_conn *c);
+/** Something is known or forgotten about a path: look again, and send again what is too long now. */
+void tcp_pmtu_sync(struct engine *e, struct tcp_conn *c);
+/** An error says that a segment of this connection was too long. */
+void tcp_pmtu_icmp(struct engine *e, struct tcp_conn *c, const struct icmp_report *r);
 
 /* tcp_reass.c */
 /** Take the data of a segment inside the window: [seq, seq + len). */

@@ -10,9 +10,6 @@
 
 #define ALIGN64(x) (((x) + 63) & ~(size_t)63)
 
-/* Smaller offers make every header larger than its data; Linux's floor of the same name. */
-#define MSS_MIN    48u
-
 size_t tcp_arena_bytes(const struct engine_config *cfg)
 {
     return ALIGN64(cfg->conn_max * sizeof(struct tcp_conn)) +
@@ -186,25 +183,23 @@ uint32_t tcp_ts_offset(const struct engine *e, const struct flow_key *k)
     return (uint32_t)sip_words(&e->tcp.ts_key, w, 4, 2, 4);
 }
 
-uint16_t tcp_adv_mss(const struct engine *e, const struct ip_addr *remote)
+uint16_t tcp_link_mss(const struct engine *e, const struct ip_addr *remote)
 {
     /* RFC 6691: fixed headers only */
     return (uint16_t)(net_mtu(e, remote) - net_hdr_bytes(remote->family) - TCP_HDR_BYTES);
 }
 
+uint16_t tcp_adv_mss(const struct engine *e, const struct ip_addr *remote)
+{
+    uint16_t mss = tcp_link_mss(e, remote);
+
+    return e->cfg.mss_clamp && e->cfg.mss_clamp < mss ? e->cfg.mss_clamp : mss;
+}
+
 void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us)
 {
-    uint32_t mss = c->peer_mss ? c->peer_mss : TCP_MSS_DEFAULT;
-    uint32_t own = tcp_adv_mss(e, &c->s.remote);
+    uint32_t mss = tcp_mss_start(e, c);
 
-    if (mss > own)
-        mss = own;
-    if (c->o.user_mss && mss > c->o.user_mss)
-        mss = c->o.user_mss;
-    if (mss < MSS_MIN)
-        mss = MSS_MIN;
-    if (c->flags & TF_TS)
-        mss -= 12;
     c->mss = (uint16_t)mss;
     c->rcv_mss = (uint16_t)(mss < RCV_MSS_START ? mss : RCV_MSS_START);
     c->cwnd = cc_initial_window(c);

@@ -12,9 +12,6 @@
 /* RFC 7323 5.5: a ts_recent older than this proves nothing. */
 #define TS_RECENT_LIFE_US (UINT64_C(24) * 24 * 3600 * 1000000)
 
-/* 576 bytes (RFC 791) less headers and timestamps. */
-#define MSS_BY_ICMP_MIN   524u
-
 enum verdict { SEG_DROP, SEG_GO_ON };
 
 /* PAWS (RFC 7323 5.3 R1). */
@@ -461,15 +458,7 @@ void tcp_icmp(struct engine *e, const struct icmp_report *r, uint64_t now_us)
         return;
     }
     if (r->error == EMSGSIZE) {
-        uint32_t mss = r->mtu > 40u + 12 ? r->mtu - 40u - (c->flags & TF_TS ? 12 : 0) : 0;
-
-        /* RFC 1191: a smaller next-hop MTU; RFC 5927 7: no smaller than any link must carry. */
-        if (mss && mss < MSS_BY_ICMP_MIN)
-            mss = MSS_BY_ICMP_MIN;
-        if (c->state >= TCPS_ESTABLISHED && mss && mss < c->mss) {
-            c->mss = (uint16_t)mss;
-            tcp_recovery_mtu(e, c);
-        }
+        tcp_pmtu_icmp(e, c, r);
         return;
     }
     if (c->state == TCPS_SYN_SENT)

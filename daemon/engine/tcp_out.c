@@ -522,6 +522,8 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
             return true;
         return emit(e, c, &o);
     }
+    if (c->pmtu_changes != e->pmtu.changes)
+        tcp_pmtu_sync(e, c);
     cc_restart_after_idle(e, c);
     if (c->flags & TF_TLP && pktq_room(&e->txq) > TX_RESERVE)
         (void)send_loss_probe(e, c);

@@ -586,14 +586,17 @@ void udp_icmp(struct engine *e, const struct icmp_report *r, uint64_t now_us)
 {
     struct udp_sock *u = find(e, &r->local, r->lport, &r->remote, r->rport);
 
-    (void)now_us;
+    e->now_us = now_us;
     if (!u) {
         stat_inc(&e->stats, ST_ICMP_ERR_UNMATCHED);
         return;
     }
-    /* A socket without a peer could not tell whom the error is about. What says that a packet was too long
-     * is for path MTU discovery, which datagrams sent without DF do not take part in. */
-    if (is_connected(u) && r->error != EMSGSIZE)
+    if (r->error == EMSGSIZE) { /* The next ones go in fragments that fit (RFC 8200 5, RFC 1191 6.1). */
+        (void)pmtu_too_big(e, &r->remote, r->mtu, r->quoted);
+        return;
+    }
+    /* A socket without a peer could not tell whom the error is about. */
+    if (is_connected(u))
         soft_error(e, u, r->error);
 }
 

@@ -121,6 +121,36 @@ void seg_send(struct peer *p, struct seg s)
     seg_send_from(p, peer_ip, s);
 }
 
+void peer_icmp(struct peer *p, uint8_t type, uint8_t code, uint16_t mtu, uint32_t seq, uint16_t quoted)
+{
+    uint8_t f[14 + 20 + 8 + 28] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 9, 8, 0};
+    uint8_t *ip = f + 14, *ic = ip + 20, *q = ic + 8;
+    uint16_t sum;
+
+    ip[0] = q[0] = 0x45;
+    put_be16(ip + 2, 56);
+    ip[8] = q[8] = 64;
+    ip[9] = 1;
+    memcpy(ip + 12, (uint8_t[]){192, 0, 2, 9, 192, 0, 2, 2}, 8);
+    ic[0] = type;
+    ic[1] = code;
+    put_be16(ic + 6, mtu);
+    put_be16(q + 2, quoted);
+    q[6] = 0x40;
+    q[9] = 6;
+    memcpy(q + 12, (uint8_t[]){192, 0, 2, 2, 192, 0, 2, 1}, 8);
+    put_be16(q + 20, p->host_port);
+    put_be16(q + 22, p->peer_port);
+    put_be32(q + 24, p->host_isn + seq);
+    sum = csum_finish(csum_partial(q, 20));
+    memcpy(q + 10, &sum, 2);
+    sum = csum_finish(csum_partial(ic, 36));
+    memcpy(ic + 2, &sum, 2);
+    sum = csum_finish(csum_partial(ip, 20));
+    memcpy(ip + 10, &sum, 2);
+    host_rx_bytes(&p->h, f, sizeof(f));
+}
+
 /* The host asks who has the peer's address. */
 static void answer_arp(struct peer *p, const uint8_t *f)
 {

@@ -68,6 +68,9 @@ void seg_send(struct peer *p, struct seg s);
 void seg_send_from(struct peer *p, const uint8_t from[4], struct seg s);
 /** The frame of such a segment, written to `f`; returns its bytes. */
 uint32_t peer_frame(struct peer *p, struct seg s, uint8_t *f);
+/** An ICMP error from a router (192.0.2.9) that quotes the host's segment with this relative sequence number,
+ * in a packet of `quoted` bytes. */
+void peer_icmp(struct peer *p, uint8_t type, uint8_t code, uint16_t mtu, uint32_t seq, uint16_t quoted);
 /** The next TCP segment of the host, or fails. Returns it with relative numbers. */
 struct seg seg_take(struct peer *p);
 /** seg_take() and compare; names file and line on failure. */

@@ -2,9 +2,7 @@
 /* ICMP errors about TCP segments: RFC 1122 4.2.3.9, RFC 1191, RFC 5461, RFC 5927. */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <string.h>
 
-#include "daemon/engine/csum.h"
 #include "tests/segment/peer.h"
 
 #define UNREACH_NET      0u
@@ -15,35 +13,9 @@
 #define TIME_EXCEEDED    11u
 #define DEST_UNREACHABLE 3u
 
-/* An error from a router (192.0.2.9) that quotes our segment with this relative sequence number. */
 static void icmp(struct peer *p, uint8_t type, uint8_t code, uint16_t mtu, uint32_t seq)
 {
-    uint8_t f[14 + 20 + 8 + 28] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 9, 8, 0};
-    uint8_t *ip = f + 14, *ic = ip + 20, *q = ic + 8;
-    uint16_t sum;
-
-    ip[0] = q[0] = 0x45;
-    put_be16(ip + 2, 56);
-    ip[8] = q[8] = 64;
-    ip[9] = 1;
-    memcpy(ip + 12, (uint8_t[]){192, 0, 2, 9, 192, 0, 2, 2}, 8);
-    ic[0] = type;
-    ic[1] = code;
-    put_be16(ic + 6, mtu);
-    put_be16(q + 2, 1500);
-    q[6] = 0x40;
-    q[9] = 6;
-    memcpy(q + 12, (uint8_t[]){192, 0, 2, 2, 192, 0, 2, 1}, 8);
-    put_be16(q + 20, p->host_port);
-    put_be16(q + 22, p->peer_port);
-    put_be32(q + 24, p->host_isn + seq);
-    sum = csum_finish(csum_partial(q, 20));
-    memcpy(q + 10, &sum, 2);
-    sum = csum_finish(csum_partial(ic, 36));
-    memcpy(ic + 2, &sum, 2);
-    sum = csum_finish(csum_partial(ip, 20));
-    memcpy(ip + 10, &sum, 2);
-    host_rx_bytes(&p->h, f, sizeof(f));
+    peer_icmp(p, type, code, mtu, seq, 1500);
 }
 
 Test(icmp_tcp, port_unreachable_refuses_a_connection_attempt)

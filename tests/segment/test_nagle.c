@@ -15,8 +15,8 @@ static void set(struct peer *p, uint32_t name, uint64_t value)
 
 static void tso(struct engine_config *cfg)
 {
-    cfg->offloads = ENGINE_TX_CSUM | ENGINE_TX_TSO4;
-    cfg->tx_frame_max = 65535 + 14;
+    cfg->ifs[0].offloads = ENGINE_TX_CSUM | ENGINE_TX_TSO4;
+    cfg->ifs[0].tx_frame_max = 65535 + 14;
 }
 
 Test(nagle, a_second_small_segment_waits_for_the_first) /* RFC 9293 3.7.4 SHLD-7 */

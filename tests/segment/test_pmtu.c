@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Path MTU by ICMP and its memory (RFC 1191, RFC 5927 7), MSS (RFC 9293 3.7.1, RFC 6691). */
+#include <criterion/criterion.h>
+
+#include "tests/segment/peer.h"
+
+#define TOO_BIG(p, mtu, seq, quoted) peer_icmp((p), 3, 4, (mtu), (seq), (quoted))
+
+static uint32_t mss(struct peer *p)
+{
+    struct engine_sock_info info;
+
+    cr_assert(host_find(&p->h, "ESTABLISHED", &info));
+    return info.mss;
+}
+
+/* Three full segments in flight. */
+static void in_flight(struct peer *p)
+{
+    peer_established(p);
+    peer_write(p, 1460 * 3);
+    seg_drain(p);
+}
+
+/* A second connection from another port, in p->slot; its MSS. */
+static uint32_t second_mss(struct peer *p)
+{
+    struct engine_sock_info info;
+    uint64_t cursor = 0;
+
+    p->peer_port++;
+    seg_send(p, (struct seg){.flags = TCP_SYN, .mss = 1460, .sack_perm = true});
+    while (engine_tx_pending(p->h.e))
+        if (seg_take(p).flags == (TCP_SYN | TCP_ACK))
+            break;
+    seg_send(p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1});
+    p->slot = (uint32_t)app_accept(&p->h, p->listener);
+    while (engine_sock_next(p->h.e, &cursor, p->h.now_us, &info))
+        if (info.kind == ENGINE_SOCK_TCP && info.remote.port == p->peer_port)
+            return info.mss;
+    return 0;
+}
+
+Test(pmtu, what_icmp_says_holds_for_new_connections)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    in_flight(&p);
+    TOO_BIG(&p, 1000, 1, 1500);
+    seg_drain(&p);
+    cr_assert_eq(mss(&p), 960);
+    cr_assert_eq(second_mss(&p), 960); /* RFC 1191 5.2 */
+    cr_assert_eq(host_counter(&p.h, "PathMtuLowered"), 1);
+    peer_stop(&p);
+}
+
+Test(pmtu, and_for_those_that_are_open_already)
+{
+    struct peer p;
+    uint32_t first_isn, second_isn;
+
+    peer_start(&p, NULL);
+    in_flight(&p);
+    first_isn = p.host_isn;
+    cr_assert_eq(second_mss(&p), 1460);
+    second_isn = p.host_isn;
+    p.host_isn = first_isn;
+    p.peer_port--;
+    TOO_BIG(&p, 1000, 1, 1500);
+    seg_drain(&p);
+    p.host_isn = second_isn;
+    p.peer_port++;
+    peer_write(&p, 3000); /* On the second one, which was told nothing itself. */
+    cr_assert_eq(seg_take(&p).len, 960);
+    peer_stop(&p);
+}
+
+Test(pmtu, an_error_about_a_connection_with_nothing_in_flight_is_forged)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    in_flight(&p);
+    cr_assert_eq(second_mss(&p), 1460);
+    TOO_BIG(&p, 1000, 1, 1500); /* About the second one. */
+    cr_assert_eq(host_counter(&p.h, "PathMtuLowered"), 0);
+    peer_stop(&p);
+}
+
+Test(pmtu, is_forgotten_after_ten_minutes) /* RFC 1191 6.3 */
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    in_flight(&p);
+    TOO_BIG(&p, 1000, 1, 1500);
+    seg_drain(&p);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1 + 1460 * 3});
+    peer_wait(&p, UINT64_C(590) * 1000000);
+    peer_write(&p, 3000);
+    cr_assert_eq(seg_take(&p).len, 960);
+    seg_drain(&p);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1 + 1460 * 3 + 3000});
+    peer_wait(&p, UINT64_C(20) * 1000000);
+    peer_write(&p, 3000);
+    cr_assert_eq(seg_take(&p).len, 1460);
+    peer_stop(&p);
+}
+
+Test(pmtu, the_quoted_packet_must_have_been_too_long) /* RFC 5927 7.2 */
+{
+    static const struct {
+        uint16_t mtu, quoted;
+    } lies[] = {{1000, 1000}, {1000, 60}, {1400, 1300}, {1000, 1501}, {1000, 9000}};
+    struct peer p;
+
+    peer_start(&p, NULL);
+    in_flight(&p);
+    for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++)
+        TOO_BIG(&p, lies[i].mtu, 1, lies[i].quoted);
+    seg_none(&p);
+    cr_assert_eq(mss(&p), 1460);
+    cr_assert_eq(host_counter(&p.h, "PathMtuIgnored"), 5);
+    peer_stop(&p);
+}
+
+Test(pmtu, a_router_that_gives_no_mtu_is_answered_with_the_next_common_size) /* RFC 1191 5 */
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    in_flight(&p);
+    TOO_BIG(&p, 0, 1, 1500);
+    seg_drain(&p);
+    cr_assert_eq(mss(&p), 1492 - 40);
+    TOO_BIG(&p, 0, 1, 1492);
+    seg_drain(&p);
+    cr_assert_eq(mss(&p), 1280 - 40);
+    peer_stop(&p);
+}
+
+Test(pmtu, never_falls_below_the_floor) /* RFC 5927 7.2; Linux's min_pmtu */
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    in_flight(&p);
+    TOO_BIG(&p, 68, 1, 1500);
+    seg_drain(&p);
+    cr_assert_eq(mss(&p), 552 - 40);
+    TOO_BIG(&p, 68, 1, 552);
+    seg_drain(&p);
+    cr_assert_eq(mss(&p), 552 - 40);
+    peer_stop(&p);
+}
+
+Test(pmtu, the_offer_is_that_of_the_interface_whatever_the_path) /* RFC 1191 3.1 */
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    in_flight(&p);
+    TOO_BIG(&p, 1000, 1, 1500);
+    seg_drain(&p);
+    p.peer_port++;
+    seg_send(&p, (struct seg){.flags = TCP_SYN, .mss = 1460});
+    for (;;) {
+        struct seg s = seg_take(&p);
+
+        if (!(s.flags & TCP_SYN))
+            continue;
+        cr_assert_eq(s.mss, 1460);
+        break;
+    }
+    peer_stop(&p);
+}
+
+static void clamp(struct engine_config *cfg)
+{
+    cfg->mss_clamp = 1200;
+}
+
+Test(mss, the_clamp_holds_in_both_directions)
+{
+    struct peer p;
+
+    peer_start(&p, clamp);
+    peer_connecting(&p);
+    peer_stop(&p);
+    peer_start(&p, clamp);
+    peer_listen(&p, 8);
+    seg_send(&p, (struct seg){.flags = TCP_SYN, .mss = 1460});
+    cr_assert_eq(seg_take(&p).mss, 1200);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1});
+    p.slot = (uint32_t)app_accept(&p.h, p.listener);
+    peer_write(&p, 3000);
+    cr_assert_eq(seg_take(&p).len, 1200);
+    peer_stop(&p);
+}
+
+Test(mss, timestamps_come_off_and_the_offer_does_not_count_them) /* RFC 6691 2 */
+{
+    struct peer p;
+    const struct peer_opts o = {.mss = 1460, .sack = true, .ts = true, .wnd = 65535};
+
+    peer_start(&p, NULL);
+    peer_established_opts(&p, &o);
+    peer_write(&p, 3000);
+    cr_assert_eq(seg_take(&p).len, 1448);
+    peer_stop(&p);
+}
+
+Test(mss, without_the_option_a_peer_takes_536) /* RFC 9293 3.7.1 MUST-15 */
+{
+    struct peer p;
+    const struct peer_opts o = {.sack = true, .wnd = 65535};
+
+    peer_start(&p, NULL);
+    peer_established_opts(&p, &o);
+    peer_write(&p, 3000);
+    cr_assert_eq(seg_take(&p).len, 536);
+    peer_stop(&p);
+}
+
+Test(mss, a_tiny_offer_has_a_floor)
+{
+    struct peer p;
+    const struct peer_opts o = {.mss = 1, .sack = true, .wnd = 65535};
+
+    peer_start(&p, NULL);
+    peer_established_opts(&p, &o);
+    peer_write(&p, 200);
+    cr_assert_eq(seg_take(&p).len, 48);
+    peer_stop(&p);
+}
