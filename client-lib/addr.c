@@ -77,12 +77,13 @@ void sc__addr_from_slot(sc_addr *out, uint16_t family, const uint8_t ip[16], uin
     memcpy(out->ip, ip, out->len);
 }
 
-int sc__addr_to_cmd(const sc_addr *a, struct sg_cmd *cmd)
+int sc__addr_to_cmd(const sc_addr *a, uint8_t family, struct sg_cmd *cmd)
 {
-    if (a->family != SG_AF_INET)
+    if (a->family != family || (family != SG_AF_INET && family != SG_AF_INET6))
         return -EAFNOSUPPORT;
     cmd->family = a->family;
     cmd->port = a->port;
-    memcpy(cmd->addr, a->ip, 4);
+    cmd->scope = family == SG_AF_INET6 ? a->scope_id : 0;
+    memcpy(cmd->addr, a->ip, family == SG_AF_INET6 ? 16 : 4);
     return 0;
 }

@@ -222,7 +222,7 @@ static int hello(int fd)
     (void)snprintf(program, sizeof(program), "%s", program_invocation_short_name);
     body.magic = SG_ABI_MAGIC;
     body.abi_version = SG_ABI_VERSION;
-    body.features = SG_FEATURE_TCP4 | SG_FEATURE_UDP4;
+    body.features = SG_FEATURE_TCP4 | SG_FEATURE_UDP4 | SG_FEATURE_TCP6 | SG_FEATURE_UDP6;
     body.program = program;
     request.body_case = SOCKGATE__REQUEST__BODY_HELLO;
     request.hello = &body;

@@ -86,7 +86,8 @@ ssize_t sc__dgram_take(struct op *op, void *buf, size_t n, bool peek, sc_addr *f
 }
 
 /* The header of a datagram to `to`, or to the peer. */
-static int header_fill(struct sg_dgram_hdr *h, const struct line *l, size_t n, const sc_addr *to)
+static int header_fill(struct sg_dgram_hdr *h, const struct desc *d, const struct line *l, size_t n,
+                       const sc_addr *to)
 {
     struct sg_cmd name = {0};
     int rc;
@@ -94,7 +95,7 @@ static int header_fill(struct sg_dgram_hdr *h, const struct line *l, size_t n, c
     *h = (struct sg_dgram_hdr){.len = (uint32_t)n};
     if (!to)
         return l->state == SG_ST_CONNECTED ? 0 : -EDESTADDRREQ;
-    rc = sc__addr_to_cmd(to, &name);
+    rc = sc__addr_to_cmd(to, d->family, &name);
     if (rc)
         return rc;
     if (!to->port)
@@ -121,7 +122,7 @@ static ssize_t put_once(struct op *op, const void *buf, size_t n, const sc_addr 
         return -EMSGSIZE;
     if (d->tx_shut || (l.flags & SG_F_TX_SHUT))
         return -EPIPE;
-    rc = header_fill(&h, &l, n, to);
+    rc = header_fill(&h, d, &l, n, to);
     if (rc)
         return rc;
     if (sc__lib_dead(d->lib))

@@ -69,9 +69,10 @@ struct desc {
     struct sc_lib *lib;
     struct channel *ch;
     struct sg_slot *slot;
-    uint32_t num;  /* slot number */
-    uint8_t type;  /* SG_SOCK_* */
-    uint32_t refs; /* atomic */
+    uint32_t num;   /* slot number */
+    uint8_t type;   /* SG_SOCK_* */
+    uint8_t family; /* SG_AF_* */
+    uint32_t refs;  /* atomic */
 
     pthread_mutex_t lock; /* guards what follows, and the application's line of the slot */
     uint32_t handles;     /* open ones; a new socket counts the handle that it is made for */
@@ -142,7 +143,7 @@ void sc__detach(struct sc_lib *lib);
 /* ---- socket.c ------------------------------------------------------------------------------------ */
 
 /** A new socket object with a free slot number; -EMFILE, -ENOMEM. */
-int sc__desc_new(struct sc_lib *lib, uint8_t type, struct desc **out);
+int sc__desc_new(struct sc_lib *lib, uint8_t family, uint8_t type, struct desc **out);
 /** The daemon does not have it (any more): its number is free. Drops the table's reference. */
 void sc__desc_forget(struct desc *d);
 void sc__desc_ref(struct desc *d);
@@ -259,7 +260,7 @@ extern const struct sc_const sc__consts_zerynth[];
 
 void sc__addr_from_slot(sc_addr *out, uint16_t family, const uint8_t ip[16], uint16_t port, uint32_t scope);
 /** Fill the address fields of a command. 0, -EAFNOSUPPORT. */
-int sc__addr_to_cmd(const sc_addr *a, struct sg_cmd *cmd);
+int sc__addr_to_cmd(const sc_addr *a, uint8_t family, struct sg_cmd *cmd);
 /** Dotted quad, "" or a name of the hosts file as IPv4. 0, SC_GAI_*. */
 int sc__resolve(const char *host, uint8_t out[4]);
 

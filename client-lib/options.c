@@ -12,6 +12,7 @@
 
 #define LINUX_SOL_SOCKET 1
 #define LINUX_SOL_TCP    6
+#define LINUX_SOL_IPV6   41
 
 /* Not an option of Linux: MicroPython's callback. */
 #define OPT_CALLBACK     (-1)
@@ -64,6 +65,10 @@ static bool translate(const sc_profile *p, int *level, int *name)
 {
     if (*level == SC_SOL_SOCKET || *level == SC_SOL_TCP) {
         *level = *level == SC_SOL_SOCKET ? LINUX_SOL_SOCKET : LINUX_SOL_TCP;
+        return true;
+    }
+    if (*level == SC_SOL_IPV6) {
+        *level = LINUX_SOL_IPV6;
         return true;
     }
     if (p->opt_space == OPT_LINUX) /* The daemon knows which there are. */

@@ -23,7 +23,7 @@ void sc__desc_unref(struct desc *d)
     }
 }
 
-int sc__desc_new(struct sc_lib *lib, uint8_t type, struct desc **out)
+int sc__desc_new(struct sc_lib *lib, uint8_t family, uint8_t type, struct desc **out)
 {
     struct desc *d = calloc(1, sizeof(*d));
 
@@ -31,6 +31,7 @@ int sc__desc_new(struct sc_lib *lib, uint8_t type, struct desc **out)
         return -ENOMEM;
     d->lib = lib;
     d->ch = &lib->ch;
+    d->family = family;
     d->type = type;
     d->refs = 1; /* the table's */
     d->handles = 1;
@@ -46,16 +47,17 @@ int sc__desc_new(struct sc_lib *lib, uint8_t type, struct desc **out)
 
 /* As sc__desc_new(), but closes under way are waited for before there is no number left: a program that
  * closes a socket may open another at once. `op` may be NULL; its socket is unlocked meanwhile. */
-static int desc_new_settled(struct sc_lib *lib, struct op *op, uint8_t type, struct desc **out)
+static int desc_new_settled(struct sc_lib *lib, struct op *op, uint8_t family, uint8_t type,
+                            struct desc **out)
 {
     struct sg_cmd nop = {.op = SG_CMD_NOP};
-    int rc = sc__desc_new(lib, type, out);
+    int rc = sc__desc_new(lib, family, type, out);
 
     if (rc != -EMFILE || !sc__slots_closing(&lib->ch))
         return rc;
     /* Replies come in the order of the commands, so after this one those closes are over. */
     rc = op ? sc__op_command(op, &nop, NULL) : sc__command(&lib->ch, &nop, NULL);
-    return rc < 0 ? rc : sc__desc_new(lib, type, out);
+    return rc < 0 ? rc : sc__desc_new(lib, family, type, out);
 }
 
 void sc__desc_forget(struct desc *d)
@@ -132,7 +134,7 @@ int sc_socket(sc_lib *lib, int family, int type, int proto, sc_sock **out)
         return type;
     if (sc__lib_dead(lib))
         return -ENETDOWN;
-    rc = desc_new_settled(lib, NULL, (uint8_t)type, &d);
+    rc = desc_new_settled(lib, NULL, (uint8_t)family, (uint8_t)type, &d);
     if (rc)
         return rc;
     s = sc__handle_new(lib, d, p);
@@ -276,7 +278,7 @@ int sc_bind(sc_sock *s, const sc_addr *addr)
     if (rc)
         return rc;
     sc__line_read(op.d, &l);
-    rc = sc__addr_to_cmd(addr, &cmd);
+    rc = sc__addr_to_cmd(addr, op.d->family, &cmd);
     if (!rc && (l.flags & SG_F_BOUND))
         rc = -EINVAL;
     if (!rc)
@@ -343,7 +345,7 @@ static int accept_prepare(struct op *op, sc_sock **ret)
 
     if (*ret)
         return 0;
-    rc = desc_new_settled(op->s->lib, op, SG_SOCK_STREAM, &d);
+    rc = desc_new_settled(op->s->lib, op, op->d->family, SG_SOCK_STREAM, &d);
     if (rc)
         return rc;
     *ret = sc__handle_new(op->s->lib, d, sc__profile(op->s));
@@ -468,7 +470,7 @@ int sc_connect(sc_sock *s, const sc_addr *addr)
     if (rc)
         return rc;
     if (addr->family || op.d->type == SG_SOCK_STREAM)
-        rc = sc__addr_to_cmd(addr, &cmd);
+        rc = sc__addr_to_cmd(addr, op.d->family, &cmd);
     if (!rc && op.d->type == SG_SOCK_STREAM)
         rc = connect_stream(&op, &cmd);
     else if (!rc)

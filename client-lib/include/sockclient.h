@@ -66,14 +66,15 @@ typedef struct sc_sock sc_sock;
 
 /** An address. Family numbers here are Linux's (2: IPv4), not the profile's. */
 typedef struct {
-    uint8_t family;    /* 2: IPv4; 10: IPv6 (refused by this release); 0: none */
+    uint8_t family;    /* 2: IPv4; 10: IPv6; 0: none */
     uint8_t len;       /* bytes of ip in use: 4 or 16 */
     uint16_t port;     /* host order */
-    uint32_t scope_id; /* IPv6 zone; 0 for IPv4 */
+    uint32_t scope_id; /* IPv6: interface of a link-local address, 0: the only one there is */
     uint8_t ip[16];    /* network order; unused bytes are 0 */
 } sc_addr;
 
 #define SC_ADDR_INET  2
+#define SC_ADDR_INET6 10
 
 /* ---- Results that are no errno ------------------------------------------------------------------- */
 
@@ -219,18 +220,20 @@ SC_API int sc_lib_address(const sc_lib *lib, sc_addr *out);
 
 /* Families and types that every profile accepts beside its own numbers. */
 #define SC_INET   0x1000002
+#define SC_INET6  0x100000a
 #define SC_STREAM 0x1000001
 #define SC_DGRAM  0x1000002
 
 /**
  * Make a socket. Waits for the daemon's answer (microseconds), never for the network.
- * @param family  the profile's AF_INET, or SC_INET
+ * @param family  the profile's AF_INET, or SC_INET, or SC_INET6: IPv6, and IPv4 as ::ffff:a.b.c.d unless
+ *                SC_IPV6_V6ONLY is set; the profiles' own AF_INET6 is refused
  * @param type    the profile's SOCK_STREAM (TCP) or SOCK_DGRAM (UDP), or SC_STREAM, SC_DGRAM
  * @param proto   ignored: the protocol follows the type, as on the devices (Zerynth passes IPPROTO_TCP for
  *                datagram sockets too)
  * @param out     receives the handle; give it to sc_release()
- * @return 0, -EAFNOSUPPORT (not IPv4), -EPROTONOSUPPORT (a raw socket or unknown type), -EMFILE (no more
- *         sockets for this attachment), -ENOBUFS (none left in the daemon), -ENOMEM
+ * @return 0, -EAFNOSUPPORT (no such family), -EPROTONOSUPPORT (a raw socket or unknown type), -EMFILE (no
+ *         more sockets for this attachment), -ENOBUFS (none left in the daemon), -ENOMEM
  */
 SC_API int sc_socket(sc_lib *lib, int family, int type, int proto, sc_sock **out);
 
@@ -537,6 +540,7 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 /* Levels that every profile accepts beside its own. With them, names are the SC_SO_* and SC_TCP_* below. */
 #define SC_SOL_SOCKET       0x1000001
 #define SC_SOL_TCP          0x1000006
+#define SC_SOL_IPV6         0x1000029
 
 /* Option names at SC_SOL_SOCKET (Linux's numbers). */
 #define SC_SO_REUSEADDR     2  /* int: bind although TIME_WAIT holds the port; accepted in every state */
@@ -550,6 +554,8 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_SO_RCVTIMEO      20 /* struct timeval, or int in milliseconds; 0: for ever. Receiving and accept */
 #define SC_SO_SNDTIMEO      21 /* the same of sending and connect */
 #define SC_SO_ACCEPTCONN    30 /* int, get only: 1 for a listener */
+/* Option name at SC_SOL_IPV6. */
+#define SC_IPV6_V6ONLY      26 /* int: leave IPv4 to others; before bind only */
 /* Option names at SC_SOL_TCP. All take an int, but where another type is named. */
 #define SC_TCP_NODELAY      1  /* no Nagle delay (RFC 9293 3.7.4) */
 #define SC_TCP_MAXSEG       2  /* bytes of a segment, before connect */

@@ -9,6 +9,14 @@
 
 /* ---- In ------------------------------------------------------------------------------------------- */
 
+/* An advertisement may well come from an address of ours: that of a host which believes that it is its own
+ * (RFC 4862 5.4.4). nd.c looks at who sent it. */
+static bool claims_address(const struct ip6_pkt *ip)
+{
+    return ip->next == IP6_NH_ICMP && ip->hops == IP6_HOPS_LINK && ip->len &&
+           ip->payload[0] == ICMP6_NEIGHBOR_ADVERT && !ip6_is_multicast(ip->src);
+}
+
 /* RFC 4291 2.7, 2.5.3: a source that no host can have, or that is ours. The unspecified address is for those
  * who have none yet (duplicate address detection, MLD), which only ICMPv6 takes. */
 static bool source_ok(const struct engine *e, const struct ip_addr *src, const struct ip6_pkt *ip,
@@ -16,6 +24,8 @@ static bool source_ok(const struct engine *e, const struct ip_addr *src, const s
 {
     if (ip6_is_unspecified(ip->src))
         return ip6_is_multicast(ip->dst) && ip->next != IP_PROTO_TCP && ip->next != IP_PROTO_UDP;
+    if (claims_address(ip))
+        return true;
     return looped || netif_lookup(&e->net.t, src)->kind == DST_UNICAST;
 }
 

@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""IPv6 against the kernel's: ping, TCP both ways, UDP, dual stack, link-local addresses, duplicates."""
+import hashlib
+import os
+import re
+import socket
+
+import harness
+from harness import DAEMON_ADDR, case, check, check_equal, wait_for
+
+KERNEL6 = "fd00:77::1"
+DAEMON6 = "fd00:77::2"
+
+
+def start(env, *arguments):
+    """The daemon with an address of each version, and the kernel opposite."""
+    with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "w", encoding="ascii") as f:
+        f.write("0")
+    daemon = env.start_daemon("--address", f"{DAEMON6}/64", *arguments)
+    harness.run("ip", "-6", "addr", "add", f"{KERNEL6}/64", "dev", "sg0", "nodad")
+    return daemon
+
+
+def ping(*arguments):
+    out = harness.subprocess.run(["ping", "-6", *arguments], capture_output=True, text=True, check=False).stdout
+    return re.search(r" 0% packet loss", out) is not None
+
+
+def wait_usable(env):
+    """Duplicate detection takes one to two seconds."""
+    wait_for("an answer to ping", lambda: ping("-c", "1", "-W", "1", DAEMON6))
+    return env
+
+
+@case
+def ipv6_ping(env):
+    start(env)
+    wait_usable(env)
+    check(ping("-c", "3", "-i", "0.2", "-W", "2", DAEMON6), "ping")
+    check(ping("-c", "3", "-i", "0.2", "-W", "2", "-s", "8000", DAEMON6), "ping in fragments")
+    stats = env.stats()
+    check(stats["Ip6ReasmOks"] >= 3 and stats["Ip6FragCreates"] >= 3, f"fragments both ways: {stats}")
+    check_equal(stats["Ip6InHdrErrors"] + stats["Icmp6InErrors"] + stats["DropNdBad"], 0, "errors")
+    check(any(KERNEL6 in str(row) for row in env.ctl("neighbors")), "the kernel is no neighbour")
+
+
+@case
+def ipv6_tcp_from_kernel(env):
+    start(env)
+    wait_usable(env)
+    peer = env.start("ipv6_peer", "tcp-echo", 7000)
+    peer.wait_line("ready")
+    data = os.urandom(4 << 20)
+    with socket.create_connection((DAEMON6, 7000), timeout=20 * harness.PATIENCE) as conn:
+        sender = harness.threading.Thread(target=lambda: (conn.sendall(data), conn.shutdown(socket.SHUT_WR)))
+        sender.start()
+        got = harness.receive_all(conn)
+        sender.join()
+    check_equal(hashlib.sha256(got).hexdigest(), hashlib.sha256(data).hexdigest(), "what was echoed")
+    peer.wait_line(f"^peer {KERNEL6} ")
+    peer.expect_success()
+
+
+@case
+def ipv6_tcp_to_kernel(env):
+    start(env)
+    wait_usable(env)
+    data = os.urandom(4 << 20)
+    source = env.dir + "/data"
+    with open(source, "wb") as f:
+        f.write(data)
+    answer = env.dir + "/answer"
+    with socket.socket(socket.AF_INET6) as listener, open(source, "rb") as stdin, open(answer, "wb") as stdout:
+        listener.bind((KERNEL6, 7001))
+        listener.listen(1)
+        listener.settimeout(20 * harness.PATIENCE)
+        peer = env.start("ipv6_peer", "tcp-client", KERNEL6, 7001, stdin=stdin, stdout=stdout)
+        conn, name = listener.accept()
+        check_equal(name[0], DAEMON6, "the source address")
+        with conn:
+            got = harness.receive_all(conn)
+            conn.sendall(got[::-1])
+        peer.expect_success(20)
+    check_equal(got, data, "what the kernel got")
+    with open(answer, "rb") as f:
+        check_equal(f.read(), data[::-1], "what came back")
+
+
+@case
+def ipv6_udp(env):
+    start(env)
+    wait_usable(env)
+    peer = env.start("ipv6_peer", "udp-echo", 7002, 3)
+    peer.wait_line("ready")
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+        s.settimeout(10 * harness.PATIENCE)
+        for size in (1, 1400, 20000): # the last one in fragments
+            data = os.urandom(size)
+            s.sendto(data, (DAEMON6, 7002))
+            check_equal(s.recv(65536), data, f"datagram of {size} bytes")
+    peer.wait_line(f"^from {KERNEL6} ")
+    peer.expect_success()
+
+
+@case
+def ipv6_dual_stack(env):
+    """An IPv6 socket serves an IPv4 peer, whose address it sees mapped."""
+    start(env)
+    peer = env.start("ipv6_peer", "tcp-echo", 7003)
+    peer.wait_line("ready")
+    with env.connect(7003) as conn:
+        conn.sendall(b"over IPv4")
+        check_equal(harness.receive_exactly(conn, 9), b"over IPv4", "echo")
+    peer.wait_line("^peer ::ffff:10.77.0.1 ")
+    peer.expect_success()
+    check(DAEMON_ADDR, "the IPv4 address stays")
+
+
+@case
+def ipv6_link_local(env):
+    start(env)
+    wait_usable(env)
+    peer = env.start("ipv6_peer", "tcp-echo", 7004)
+    peer.wait_line("ready")
+    out = harness.run("ping", "-6", "-c", "2", "-W", "2", "ff02::1%sg0")
+    own = {line.split("/")[0].split()[-1] for line in
+           harness.run("ip", "-6", "-o", "addr", "show", "dev", "sg0", "scope", "link").splitlines()}
+    found = [a for a in re.findall(r"from (fe80::[0-9a-f:]+)%sg0", out) if a not in own]
+    check(found, f"nobody but {own} answers to all nodes: {out}")
+    with socket.socket(socket.AF_INET6) as conn:
+        conn.settimeout(10 * harness.PATIENCE)
+        conn.connect((found[0], 7004, 0, socket.if_nametoindex("sg0")))
+        conn.sendall(b"near")
+        check_equal(harness.receive_exactly(conn, 4), b"near", "echo")
+    peer.expect_success()
+
+
+@case
+def ipv6_duplicate_address(env):
+    """The kernel has the address already: it is left unused, and the log says so."""
+    harness.run("ip", "tuntap", "add", "dev", "sg0", "mode", "tap", "vnet_hdr")
+    with open("/proc/sys/net/ipv6/conf/sg0/disable_ipv6", "w", encoding="ascii") as f:
+        f.write("0")
+    harness.run("ip", "-6", "addr", "add", f"{DAEMON6}/64", "dev", "sg0", "nodad")
+    harness.run("ip", "link", "set", "sg0", "up")
+    daemon = env.start_daemon("--address", f"{DAEMON6}/64")
+    wait_for("a line about the duplicate",
+             lambda: re.search(r"address in use by another host: fd00:77:0:0:0:0:0:2", daemon.stderr()))
+    check(env.stats()["NdDuplicate"] >= 1, "the counter")
+
+
+
+harness.main()

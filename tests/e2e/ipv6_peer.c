@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A program of ours on IPv6, for the end-to-end tests. Prints "ready" once it can be spoken to.
+ *
+ *     ipv6_peer tcp-echo PORT             takes one connection and sends back what it gets
+ *     ipv6_peer tcp-client ADDRESS PORT   sends standard input, then writes what comes back
+ *     ipv6_peer udp-echo PORT COUNT       sends that many datagrams back
+ */
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sockclient.h"
+
+#define PIECE_BYTES 65536
+
+static void must(const char *what, long result)
+{
+    if (result >= 0)
+        return;
+    fprintf(stderr, "ipv6_peer: %s: %s\n", what, sc_strerror((int)result));
+    exit(1);
+}
+
+static sc_addr address(const char *text, const char *port)
+{
+    sc_addr a = {.family = SC_ADDR_INET6, .len = 16, .port = (uint16_t)atoi(port)};
+
+    must("address", inet_pton(AF_INET6, text, a.ip) == 1 ? 0 : -1);
+    return a;
+}
+
+static sc_sock *open_socket(sc_lib *lib, int type)
+{
+    sc_sock *s = NULL;
+
+    must("socket", sc_socket(lib, SC_INET6, type, 0, &s));
+    return s;
+}
+
+static void name(const char *what, const sc_addr *a)
+{
+    char text[SC_ADDR_TEXT_BYTES];
+
+    printf("%s %s %u\n", what, sc_addr_text(a, text), a->port);
+    fflush(stdout);
+}
+
+static void tcp_echo(sc_lib *lib, const char *port)
+{
+    static uint8_t buf[PIECE_BYTES];
+    sc_addr any = address("::", port), peer;
+    sc_sock *s = open_socket(lib, SC_STREAM), *conn;
+    ssize_t n;
+
+    must("bind", sc_bind(s, &any));
+    must("listen", sc_listen(s, 1));
+    puts("ready");
+    fflush(stdout);
+    must("accept", sc_accept(s, &conn, &peer));
+    name("peer", &peer);
+    while ((n = sc_recv(conn, buf, sizeof(buf), 0)) > 0)
+        must("send", sc_sendall(conn, buf, (size_t)n, 0, NULL));
+    must("recv", n);
+    sc_release(conn);
+    sc_release(s);
+}
+
+static void tcp_client(sc_lib *lib, const char *host, const char *port)
+{
+    static uint8_t buf[PIECE_BYTES];
+    sc_addr to = address(host, port);
+    sc_sock *s = open_socket(lib, SC_STREAM);
+    size_t in;
+    ssize_t n;
+
+    must("connect", sc_connect(s, &to));
+    while ((in = fread(buf, 1, sizeof(buf), stdin)) > 0)
+        must("send", sc_sendall(s, buf, in, 0, NULL));
+    must("shutdown", sc_shutdown(s, SC_SHUT_WR));
+    while ((n = sc_recv(s, buf, sizeof(buf), 0)) > 0)
+        (void)fwrite(buf, 1, (size_t)n, stdout);
+    must("recv", n);
+    sc_release(s);
+}
+
+static void udp_echo(sc_lib *lib, const char *port, int count)
+{
+    static uint8_t buf[PIECE_BYTES];
+    sc_addr any = address("::", port), from;
+    sc_sock *s = open_socket(lib, SC_DGRAM);
+
+    must("bind", sc_bind(s, &any));
+    puts("ready");
+    fflush(stdout);
+    while (count-- > 0) {
+        ssize_t n = sc_recvfrom(s, buf, sizeof(buf), 0, &from);
+
+        must("recvfrom", n);
+        name("from", &from);
+        must("sendto", sc_sendto(s, buf, (size_t)n, 0, &from));
+    }
+    sc_release(s);
+}
+
+int main(int argc, char **argv)
+{
+    sc_lib *lib = NULL;
+
+    must("attach", sc_lib_open(NULL, "posix", &lib));
+    if (argc == 3 && !strcmp(argv[1], "tcp-echo"))
+        tcp_echo(lib, argv[2]);
+    else if (argc == 4 && !strcmp(argv[1], "tcp-client"))
+        tcp_client(lib, argv[2], argv[3]);
+    else if (argc == 4 && !strcmp(argv[1], "udp-echo"))
+        udp_echo(lib, argv[2], atoi(argv[3]));
+    else
+        must("arguments", -1);
+    sc_lib_close(lib);
+    return fflush(stdout) != 0;
+}
