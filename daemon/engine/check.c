@@ -6,9 +6,33 @@
 
 #include "daemon/engine/seq.h"
 
+/* Each segment that is not SACKed is in the queue that its marks name. */
+static const char *check_queues(const struct engine *e, const struct tcp_conn *c)
+{
+    const struct tx_flight *f = flight_of(e, c);
+    uint32_t count = f->sacked_runs;
+
+    for (int k = 0; k < 2; k++) {
+        const struct tx_queue *q = k ? &f->lost : &f->sent;
+        uint32_t prev = NIL;
+
+        for (uint32_t i = q->head; i != NIL; prev = i, i = e->tcp.segs[i].q_next) {
+            const struct tx_seg *t = &e->tcp.segs[i];
+
+            if (t->flags & TXS_SACKED || (k == 1) != ((t->flags & (TXS_LOST | TXS_RETRANS)) == TXS_LOST))
+                return "a segment is in the wrong queue";
+            if (t->q_prev != prev || ++count > f->seg_count)
+                return "a queue of segments is broken";
+        }
+        if (q->tail != prev)
+            return "a queue of segments has a false end";
+    }
+    return count == f->seg_count ? NULL : "a segment is in no queue";
+}
+
 static const char *check_segs(const struct engine *e, const struct tcp_conn *c)
 {
-    uint32_t sacked = 0, lost = 0, retrans = 0, count = 0;
+    uint32_t sacked = 0, lost = 0, retrans = 0, count = 0, runs = 0;
     const struct tx_flight *f = flight_of(e, c);
     uint32_t at = c->snd_una;
 
@@ -24,7 +48,7 @@ static const char *check_segs(const struct engine *e, const struct tcp_conn *c)
             return "segments in flight do not join";
         at = t->end;
         if (t->flags & TXS_SACKED)
-            sacked += len;
+            sacked += len, runs++;
         if (t->flags & TXS_LOST)
             lost += len;
         if (t->flags & TXS_RETRANS)
@@ -40,6 +64,8 @@ static const char *check_segs(const struct engine *e, const struct tcp_conn *c)
         return "fewer segments than counted";
     if (c->state >= TCPS_ESTABLISHED && at != c->snd_nxt)
         return "segments do not reach snd_nxt";
+    if (runs != f->sacked_runs)
+        return "sacked_runs is wrong";
     if (c->flags & TF_SACK && sacked != f->sacked_bytes)
         return "sacked_bytes is wrong";
     if (lost != f->lost_bytes)
@@ -94,6 +120,7 @@ static const char *check_conn(const struct engine *e, const struct tcp_conn *c)
     if (c->state >= TCPS_ESTABLISHED && tcp_flight(c) && !c->rto_at_us)
         return "data in flight and no timer";
     bad = check_segs(e, c);
+    bad = bad ? bad : check_queues(e, c);
     return bad ? bad : check_ranges(e, c);
 }
 

@@ -109,8 +109,9 @@ struct tcp_conn {
     uint16_t peer_mss;
     uint16_t pmtu_changes; /* pmtu_table.changes when mss was last found */
     uint8_t snd_wscale : 4, rcv_wscale : 4;
-    uint8_t quick_acks; /* ACKs still to be sent at once (tcp_delack.c) */
-    uint8_t probes;     /* retransmissions or probes in a row that nothing answered */
+    uint8_t reo_wnd_persist; /* RFC 8985 6.2 step 4: recoveries until reo_wnd_mult is 1 again */
+    uint8_t quick_acks;      /* ACKs still to be sent at once (tcp_delack.c) */
+    uint8_t probes;          /* retransmissions or probes in a row that nothing answered */
     uint32_t cwnd, ssthresh;
     uint32_t cwnd_full_end; /* with TF_CWND_FULL: snd_nxt when the window was last used up */
     uint32_t fin_end;       /* with TF_FIN_QUEUED: low half of the FIN's stream offset, the end of all data */

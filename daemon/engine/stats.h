@@ -108,6 +108,17 @@ enum stat {
     ST_TCP_COOKIES_FAILED,  /* an ACK that brought no good one, while there were some about */
     ST_TCP_TIMEOUTS,        /* RTO fired */
     ST_TCP_FAST_RETRANS,    /* recoveries entered by duplicate ACKs or SACK */
+    ST_TCP_LOSS_PROBES,
+    ST_TCP_LOSS_PROBE_RECOVERY, /* a loss that only the probe repaired */
+    ST_TCP_SPURIOUS_RTOS,       /* time-outs that F-RTO found to be spurious */
+    ST_TCP_FULL_UNDO,           /* reductions taken back: at the end of a recovery, by time */
+    ST_TCP_PARTIAL_UNDO,        /* ... in the middle of it */
+    ST_TCP_DSACK_UNDO,          /* ... as all that was sent again was a duplicate */
+    ST_TCP_LOSS_UNDO,           /* ... after a time-out */
+    ST_TCP_DSACK_RECV,
+    ST_TCP_DSACK_IGNORED, /* too old, or about what was never sent */
+    ST_TCP_SACK_RENEGING, /* a peer threw away what it had acknowledged selectively */
+    ST_TCP_SACK_LIMIT,    /* the SACK blocks of an ACK were not looked at to the end */
     ST_TCP_LOST_RETRANSMIT, /* a retransmission was itself lost */
     ST_TCP_OFO_QUEUE,       /* segments kept out of order */
     ST_TCP_OFO_DROP,        /* no range record, or no room */

@@ -10,7 +10,9 @@
  *   tcp_in.c     a segment arrives (RFC 9293 3.10.7)      tcp_ack.c    its acknowledgment part
  *   tcp_out.c    what to send next, and building it       tcp_reply.c  segments that belong to no connection
  *   tcp_timer.c  what each timer does                     tcp_reass.c  data in any order
- *   tcp_recovery.c  loss detection and recovery           tcp_listen.c listeners and requests
+ *   tcp_flight.c what is in flight                        tcp_sack.c   what of it has arrived
+ *   tcp_rack.c   what of it is lost, the loss probe       tcp_recovery.c  what to do about it
+ *   tcp_listen.c listeners and requests
  *   tcp_tw.c     TIME_WAIT                                tcp_user.c   calls of the application
  *   tcp_delack.c when to acknowledge                      tcp_pmtu.c   segment size and path MTU
  *   tcp_conn.c   the life of a record, states             cc_*.c       congestion control
@@ -107,9 +109,22 @@ struct tx_seg {
     uint32_t start, end;
     uint64_t xmit_us; /* last transmission */
     uint32_t next;
+    uint32_t q_next, q_prev; /* in tx_flight.sent or .lost, as the marks say; a SACKed one is in neither */
     uint16_t flags;     /* TXS_* */
     uint16_t retrans;   /* times sent again */
     uint64_t delivered; /* conn.delivered when it was sent: delivery rate samples */
+};
+
+/** Ends of a list of segments through q_next. */
+struct tx_queue {
+    uint32_t head, tail;
+};
+
+/** F-RTO (RFC 5682). */
+enum frto {
+    FRTO_OFF = 0,
+    FRTO_HEAD, /* timed out: only the head was sent again */
+    FRTO_NEW,  /* the first ACK moved on: new data goes out instead of what counts as lost */
 };
 
 /**
@@ -118,26 +133,41 @@ struct tx_seg {
  */
 struct tx_flight {
     uint32_t conn;               /* index of the owner */
+    uint8_t frto;                /* enum frto */
+    bool dsack_seen;             /* a D-SACK came, and snd_una has not reached dsack_round since */
+    bool tlp_out, tlp_again;     /* a loss probe is to be judged; it sent old data again */
     bool lingers;                /* nothing is in flight: on the list of those that can be taken back */
     uint32_t seg_head, seg_tail; /* tx_seg indices */
     uint32_t seg_count;
-    uint32_t sacked_bytes, lost_bytes, retrans_bytes;
-    uint32_t high_sacked; /* highest sequence number selectively acknowledged */
+    uint32_t sacked_bytes, lost_bytes, retrans_bytes; /* what was sent again counts as lost too */
+    uint32_t sacked_runs;
+    struct tx_queue sent; /* in the network, in order of transmission */
+    struct tx_queue lost; /* to be sent again */
+    uint32_t fack;        /* RACK.fack: highest sequence number acknowledged in any way */
+
+    /* So that an ACK costs no walk: where the last SACK block ended, and the blocks of the last ACK. */
+    uint32_t sack_hint;
+    uint32_t seen_count;
+    struct tcp_sack_block seen[4];
 
     /* RACK (RFC 8985): the latest delivery. */
     uint64_t rack_xmit_us;
     uint32_t rack_end;
     uint32_t rack_rtt_us;
+    uint32_t dsack_round;
 
-    /* Recovery: point, PRR (RFC 6937). */
+    /* Recovery: point, PRR (RFC 9937). */
     uint32_t dup_acks;
+    uint32_t dup_bytes; /* without SACK: what duplicate ACKs have announced as delivered */
     uint32_t recover;
     uint32_t recover_fs;
     uint32_t prr_delivered, prr_out;
 
     /* The rest outlives the flight, as long as no other connection needs the record. */
-    uint32_t undo_marker, undo_cwnd, undo_ssthresh, undo_retrans; /* undo_cwnd 0: nothing to undo */
-    uint32_t tlp_end; /* snd_nxt when a loss probe was sent; 0: none */
+    uint64_t retrans_us; /* first retransmission of the episode, 0: none yet */
+    uint32_t undo_marker, undo_cwnd, undo_ssthresh; /* undo_cwnd 0: nothing to undo */
+    uint32_t undo_retrans; /* bytes sent again and not reported as duplicates */
+    uint32_t tlp_end;      /* with tlp_out: snd_nxt after the probe */
 
     uint32_t linger_next, linger_prev; /* records with nothing in flight, oldest first */
 };
@@ -147,6 +177,7 @@ struct tx_flight {
 #define TXS_RETRANS (1u << 2) /* the last transmission was a retransmission that is still in flight */
 #define TXS_FIN     (1u << 3) /* covers the FIN */
 #define TXS_PSH     (1u << 4)
+#define TXS_MARKS   (TXS_SACKED | TXS_LOST | TXS_RETRANS)
 
 /** A pool of records addressed by index; free ones on a stack in scratch. */
 struct pool {
@@ -190,6 +221,7 @@ struct tcp_table {
     uint32_t tx_head, tx_tail;              /* connections with something to send, through tx_next */
     uint32_t tw_oldest, tw_newest;
     uint32_t linger_oldest, linger_newest; /* tx_flight: kept after the flight, taken back when needed */
+    uint32_t sack_steps; /* segments that the SACK blocks of the last ACK looked at */
     uint32_t tw_iss; /* while a SYN that ended a TIME_WAIT is handed on: the sequence number to use; else 0 */
     struct sip_key isn_key, ts_key, cookie_key, limit_key, fastopen_key;
     uint64_t challenge_second; /* RFC 5961 7: the second that is being counted */
@@ -357,20 +389,39 @@ struct tcp_reply {
 int tcp_reply_send(struct engine *e, const struct tcp_reply *r);
 uint32_t tcp_ts_now(const struct engine *e, uint32_t tsoff);
 
-/* tcp_recovery.c */
+/* tcp_sack.c, tcp_rack.c, tcp_recovery.c */
+/** What an ACK says. */
 struct tcp_acked {
-    uint32_t acked_bytes;  /* cumulatively */
-    uint32_t sacked_bytes; /* newly, selectively */
-    uint32_t lost_bytes;   /* newly declared lost */
-    uint64_t rtt_us;       /* newest sample, 0: none */
+    uint32_t acked_bytes;     /* cumulatively */
+    uint32_t sacked_bytes;    /* newly, selectively */
+    uint32_t delivered_bytes; /* newly, in either way: no byte counts twice */
+    uint32_t lost_bytes;      /* newly declared lost */
+    uint64_t rtt_us;          /* newest sample, 0: none */
+    uint32_t fack;            /* RACK.fack before this ACK */
+    uint32_t ecr_ms;          /* with has_ecr: our clock when the echoed timestamp was sent */
+    uint32_t dsack_end;
+    bool has_ecr;
     bool dsack;
     bool retrans_acked; /* something that had been retransmitted was acknowledged */
+    bool orig_acked;    /* something that had not, from before the recovery point */
 };
+/** The scoreboard (RFC 2018, 2883, 6675): selective, then cumulative. */
 void tcp_recovery_sack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, struct tcp_acked *a);
 void tcp_recovery_cum(struct engine *e, struct tcp_conn *c, uint32_t ack, struct tcp_acked *a);
 /** After both: detect losses, enter, run or leave recovery, set cwnd. */
 void tcp_recovery_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, struct tcp_acked *a,
                       uint32_t prior_flight);
+/** RFC 8985 6.2 steps 1 and 2 for one newly acknowledged segment. */
+void tcp_rack_delivered(struct engine *e, struct tcp_conn *c, const struct tx_seg *t, struct tcp_acked *a);
+/** RFC 8985 6.2 step 4: a D-SACK widens the reordering window, once a round trip. */
+void tcp_rack_dsack(struct engine *e, struct tcp_conn *c);
+/** ... and 16 recoveries without one narrow it again. */
+void tcp_rack_recovered(struct tcp_conn *c);
+uint64_t tcp_rack_window(const struct engine *e, const struct tcp_conn *c);
+/** RFC 8985 6.2 step 5: mark what is lost; arms the reordering timer for what may be. */
+void tcp_rack_detect(struct engine *e, struct tcp_conn *c, struct tcp_acked *a);
+/** RFC 8985 7.4: what an ACK says about the loss probe. */
+void tcp_tlp_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, const struct tcp_acked *a);
 void tcp_recovery_timeout(struct engine *e, struct tcp_conn *c);
 /** The MSS shrank: what is in flight and too large is sent again in pieces. */
 void tcp_recovery_mtu(struct engine *e, struct tcp_conn *c);

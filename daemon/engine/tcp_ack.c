@@ -8,6 +8,8 @@
 
 #include <errno.h>
 
+#define RENEGE_MIN_US 10000u
+
 /* RFC 9293 3.10.7.4: update the window from a segment that is not older than the last that did. */
 void tcp_window_update_input(struct tcp_conn *c, const struct tcp_seg *s)
 {
@@ -59,7 +61,23 @@ static void advance_una(struct engine *e, struct tcp_conn *c, const struct tcp_s
         sock_region_put(e, &c->s, &c->s.tx);
 }
 
-static void after_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, struct tcp_acked *a)
+/* RFC 2018 8: the peer acknowledged up to something that it had acknowledged selectively, and not that. It
+ * was thrown away: don't wait long for the time-out that sends it again. */
+static bool reneging(struct engine *e, struct tcp_conn *c)
+{
+    const struct tx_flight *f = flight_of(e, c);
+
+    if (!f->sacked_runs || !(seg_at(e, f->seg_head)->flags & TXS_SACKED))
+        return false;
+    c->rto_mode = RTO_REXMIT;
+    c->rto_at_us = e->now_us + (c->srtt8_us / 16 > RENEGE_MIN_US ? c->srtt8_us / 16 : RENEGE_MIN_US);
+    tcp_timer_arm(e, c);
+    return true;
+}
+
+/* `tlp`: a loss probe was to be judged before this ACK. */
+static void after_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, struct tcp_acked *a,
+                      bool tlp)
 {
     if (!a->rtt_us && a->acked_bytes && a->retrans_acked)
         a->rtt_us = ts_rtt(e, c, s);
@@ -67,17 +85,42 @@ static void after_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg
         tcp_rtt_sample(e, c, a->rtt_us);
         c->backoff = 0;
     }
-    if (flight_of(e, c)->tlp_end && seq_ge(c->snd_una, flight_of(e, c)->tlp_end)) {
+    if (tlp && seq_ge(c->snd_una, flight_of(e, c)->tlp_end)) {
         /* The probe spoiled the sample. Without one for ever the path would be probed too early for ever: the
          * next flight is sent without a probe, and measured. */
         if (!a->rtt_us && !c->backoff)
             c->backoff = 1;
-        flight_mut(e, c)->tlp_end = 0;
     }
-    if (c->rto_mode == RTO_REORDER && tcp_flight(c))
+    if (reneging(e, c) || (c->rto_mode == RTO_REORDER && tcp_flight(c)))
         return;
-    if (a->acked_bytes || a->sacked_bytes || !tcp_flight(c))
+    /* RFC 6298 5.3: when new data is acknowledged. A SACK ends the wait for a loss probe. */
+    if (a->acked_bytes || (a->sacked_bytes && c->rto_mode == RTO_TLP) || !tcp_flight(c))
         tcp_rto_restart(e, c);
+}
+
+/* RFC 8985 6.2 step 2, RFC 3522: when what caused this ACK was sent, by our clock. */
+static void take_echo(const struct tcp_conn *c, const struct tcp_seg *s, struct tcp_acked *a)
+{
+    a->has_ecr = c->flags & TF_TS && s->has_ts && s->tsecr;
+    a->ecr_ms = s->tsecr - c->tsoff;
+}
+
+/* An ACK that was overtaken by another still says what has arrived (RFC 2018 4). */
+static void old_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    struct tcp_acked a = {0};
+    struct tcp_seg old = *s;
+
+    if (!s->sack_count)
+        return;
+    old.len = 1; /* no duplicate ACK */
+    take_echo(c, s, &a);
+    tcp_recovery_sack(e, c, s, &a);
+    tcp_recovery_ack(e, c, &old, &a, tcp_flight(c));
+    after_ack(e, c, s, &a, false);
+    tcp_flight_settle(e, c);
+    if (flight_of(e, c)->lost_bytes || a.sacked_bytes)
+        tcp_output_schedule(e, c);
 }
 
 bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
@@ -86,6 +129,7 @@ bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s
     uint32_t prior_wnd = c->snd_wnd;
     struct tcp_acked a = {0};
     struct tcp_seg dup = *s;
+    bool tlp = flight_of(e, c)->tlp_out;
 
     if (seq_gt(s->ack, c->snd_nxt)) {
         tcp_challenge(e, c);
@@ -97,8 +141,10 @@ bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s
             tcp_challenge(e, c);
             return false;
         }
+        old_ack(e, c, s);
         return true;
     }
+    take_echo(c, s, &a);
     tcp_recovery_sack(e, c, s, &a);
     if (s->ack != c->snd_una) {
         tcp_recovery_cum(e, c, s->ack, &a);
@@ -110,7 +156,7 @@ bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s
     if (c->snd_wnd != prior_wnd)
         dup.len = 1;
     tcp_recovery_ack(e, c, &dup, &a, prior_flight);
-    after_ack(e, c, s, &a);
+    after_ack(e, c, s, &a, tlp);
     if (c->rto_mode == RTO_PERSIST && c->snd_wnd) {
         c->rto_mode = RTO_OFF;
         c->rto_at_us = 0;

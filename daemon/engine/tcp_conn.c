@@ -8,7 +8,9 @@
 
 #include <errno.h>
 
-#define ALIGN64(x) (((x) + 63) & ~(size_t)63)
+#define ALIGN64(x)            (((x) + 63) & ~(size_t)63)
+
+#define RTO_AFTER_LOST_SYN_US 3000000u
 
 size_t tcp_arena_bytes(const struct engine_config *cfg)
 {
@@ -204,6 +206,8 @@ void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us)
     c->rcv_mss = (uint16_t)(mss < RCV_MSS_START ? mss : RCV_MSS_START);
     c->cwnd = cc_initial_window(c);
     c->ssthresh = INT32_MAX;
+    if (c->total_retrans && !c->srtt8_us)
+        c->rto_us = RTO_AFTER_LOST_SYN_US; /* RFC 6298 5.7 */
     c->rcvd_us = now_us;
     c->data_rcvd_tick = (uint32_t)(now_us >> 10);
     c->snd_sml = c->snd_una;

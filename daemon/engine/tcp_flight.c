@@ -7,9 +7,20 @@
 #include "daemon/engine/seq.h"
 
 const struct tx_flight tx_flight_none = {
-    .conn = NIL, .seg_head = NIL, .seg_tail = NIL, .linger_next = NIL, .linger_prev = NIL};
+    .conn = NIL,
+    .seg_head = NIL,
+    .seg_tail = NIL,
+    .sent = {NIL, NIL},
+    .lost = {NIL, NIL},
+    .sack_hint = NIL,
+    .linger_next = NIL,
+    .linger_prev = NIL,
+};
 
-/* ---- The record ----------------------------------------------------------------------------------- */
+/* What an undo looks for may be this old, in bytes: far enough from where sequence numbers wrap. */
+#define UNDO_BYTES_MAX (1u << 30)
+
+/* ---- The record ------------------------------------------------------------------------------------- */
 
 static void linger_add(struct engine *e, uint32_t i)
 {
@@ -58,6 +69,7 @@ static uint32_t record_get(struct engine *e)
 static bool flight_begin(struct engine *e, struct tcp_conn *c)
 {
     struct tx_flight kept = *flight_of(e, c);
+    bool too_old = c->snd_una - kept.undo_marker > UNDO_BYTES_MAX;
     uint32_t i = c->flight;
 
     if (i != NIL)
@@ -72,12 +84,18 @@ static bool flight_begin(struct engine *e, struct tcp_conn *c)
     e->tcp.flights[i] = (struct tx_flight){.conn = tcp_conn_index(e, c),
                                            .seg_head = NIL,
                                            .seg_tail = NIL,
-                                           .high_sacked = c->snd_una,
+                                           .sent = {NIL, NIL},
+                                           .lost = {NIL, NIL},
+                                           .fack = c->snd_una,
+                                           .sack_hint = NIL,
                                            .recover = c->snd_una,
+                                           .retrans_us = kept.retrans_us,
                                            .undo_marker = kept.undo_marker,
-                                           .undo_cwnd = kept.undo_cwnd,
+                                           .undo_cwnd = too_old ? 0 : kept.undo_cwnd,
                                            .undo_ssthresh = kept.undo_ssthresh,
                                            .undo_retrans = kept.undo_retrans,
+                                           .tlp_out = kept.tlp_out,
+                                           .tlp_again = kept.tlp_again,
                                            .tlp_end = kept.tlp_end};
     return true;
 }
@@ -89,7 +107,7 @@ void tcp_flight_settle(struct engine *e, struct tcp_conn *c)
 
     if (i == NIL || f->seg_count)
         return;
-    if (f->undo_cwnd || f->tlp_end) {
+    if (f->undo_cwnd || f->tlp_out) {
         if (!f->lingers)
             linger_add(e, i);
         return;
@@ -130,7 +148,107 @@ const char *tcp_flight_check(const struct engine *e)
     return t->linger_newest == prev ? NULL : "the list of lingering flight records has a false end";
 }
 
-/* ---- The list ------------------------------------------------------------------------------------- */
+/* ---- Counts and queues ------------------------------------------------------------------------------ */
+
+/* The queue that a segment is in follows from its marks; NULL: none. */
+static struct tx_queue *queue_of(struct tx_flight *f, const struct tx_seg *t)
+{
+    if (t->flags & TXS_SACKED)
+        return NULL;
+    return (t->flags & (TXS_LOST | TXS_RETRANS)) == TXS_LOST ? &f->lost : &f->sent;
+}
+
+static void queue_del(struct engine *e, struct tx_queue *q, uint32_t i)
+{
+    const struct tx_seg *t = seg_at(e, i);
+
+    if (t->q_prev != NIL)
+        seg_at(e, t->q_prev)->q_next = t->q_next;
+    else
+        q->head = t->q_next;
+    if (t->q_next != NIL)
+        seg_at(e, t->q_next)->q_prev = t->q_prev;
+    else
+        q->tail = t->q_prev;
+}
+
+/* Put i behind `prev`, NIL: in front. */
+static void queue_add(struct engine *e, struct tx_queue *q, uint32_t i, uint32_t prev)
+{
+    struct tx_seg *t = seg_at(e, i);
+
+    t->q_prev = prev;
+    t->q_next = prev == NIL ? q->head : seg_at(e, prev)->q_next;
+    if (prev == NIL)
+        q->head = i;
+    else
+        seg_at(e, prev)->q_next = i;
+    if (t->q_next == NIL)
+        q->tail = i;
+    else
+        seg_at(e, t->q_next)->q_prev = i;
+}
+
+/* Segments come in the order of their queue, or belong in front of all. */
+static void queue_place(struct engine *e, struct tx_flight *f, uint32_t i)
+{
+    const struct tx_seg *t = seg_at(e, i);
+    struct tx_queue *q = queue_of(f, t);
+    const struct tx_seg *h;
+    bool first;
+
+    if (!q)
+        return;
+    h = q->head == NIL ? NULL : seg_at(e, q->head);
+    first = !h || (q == &f->lost ? seq_lt(t->start, h->start) : t->xmit_us < h->xmit_us);
+    queue_add(e, q, i, first ? NIL : q->tail);
+}
+
+/* Add `len` bytes to the counts that the marks of `t` name; minus: 0 - len. */
+static void tally(struct tx_flight *f, const struct tx_seg *t, uint32_t len)
+{
+    if (t->flags & TXS_SACKED)
+        f->sacked_bytes += len;
+    if (t->flags & TXS_LOST)
+        f->lost_bytes += len;
+    if (t->flags & TXS_RETRANS)
+        f->retrans_bytes += len;
+}
+
+void tcp_seg_mark(struct engine *e, struct tx_flight *f, uint32_t seg, unsigned marks)
+{
+    struct tx_seg *t = seg_at(e, seg);
+    struct tx_queue *q = queue_of(f, t);
+
+    if (q)
+        queue_del(e, q, seg);
+    tally(f, t, 0 - seg_len(t));
+    f->sacked_runs -= !!(t->flags & TXS_SACKED);
+    t->flags = (uint16_t)((t->flags & ~TXS_MARKS) | marks);
+    f->sacked_runs += !!(t->flags & TXS_SACKED);
+    tally(f, t, seg_len(t));
+    queue_place(e, f, seg);
+}
+
+void tcp_seg_trim(struct engine *e, struct tx_flight *f, uint32_t ack)
+{
+    struct tx_seg *t = seg_at(e, f->seg_head);
+
+    tally(f, t, t->start - ack);
+    t->start = ack;
+}
+
+void tcp_seg_lost(struct engine *e, struct tx_flight *f, uint32_t seg, struct tcp_acked *a)
+{
+    struct tx_seg *t = seg_at(e, seg);
+
+    if (t->flags & TXS_RETRANS)
+        stat_inc(&e->stats, ST_TCP_LOST_RETRANSMIT);
+    tcp_seg_mark(e, f, seg, TXS_LOST);
+    a->lost_bytes += seg_len(t);
+}
+
+/* ---- The list --------------------------------------------------------------------------------------- */
 
 bool tcp_seg_push(struct engine *e, struct tcp_conn *c, uint32_t start, uint32_t end, uint16_t flags)
 {
@@ -158,6 +276,7 @@ bool tcp_seg_push(struct engine *e, struct tcp_conn *c, uint32_t start, uint32_t
         f->seg_head = i;
     f->seg_tail = i;
     f->seg_count++;
+    queue_add(e, &f->sent, i, f->sent.tail);
     return true;
 }
 
@@ -166,17 +285,19 @@ bool tcp_seg_split(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t 
     struct tx_flight *f = flight_mut(e, c);
     uint32_t i = pool_get(&e->tcp.seg_pool);
     struct tx_seg *t = seg_at(e, seg);
+    struct tx_queue *q = queue_of(f, t);
     struct tx_seg *rest;
 
     if (i == NIL)
         return false;
-    ENG_ASSERT(seq_lt(t->start, at) && seq_lt(at, t->end));
+    ENG_ASSERT(seq_lt(t->start, at) && seq_lt(at, t->end) && q);
     rest = seg_at(e, i);
     *rest = *t;
     rest->start = at;
     t->end = at;
     t->next = i;
     t->flags &= (uint16_t) ~(TXS_FIN | TXS_PSH);
+    queue_add(e, q, i, seg);
     if (f->seg_tail == seg)
         f->seg_tail = i;
     f->seg_count++;
@@ -187,10 +308,18 @@ void tcp_seg_pop(struct engine *e, struct tcp_conn *c)
 {
     struct tx_flight *f = flight_mut(e, c);
     uint32_t i = f->seg_head;
+    struct tx_seg *t = seg_at(e, i);
+    struct tx_queue *q = queue_of(f, t);
 
-    f->seg_head = seg_at(e, i)->next;
+    if (q)
+        queue_del(e, q, i);
+    tally(f, t, 0 - seg_len(t));
+    f->sacked_runs -= !!(t->flags & TXS_SACKED);
+    f->seg_head = t->next;
     if (f->seg_head == NIL)
         f->seg_tail = NIL;
+    if (f->sack_hint == i)
+        f->sack_hint = NIL;
     f->seg_count--;
     pool_put(&e->tcp.seg_pool, i);
 }
@@ -200,25 +329,13 @@ void tcp_seg_resent(struct engine *e, struct tcp_conn *c, uint32_t seg)
     struct tx_flight *f = flight_mut(e, c);
     struct tx_seg *t = seg_at(e, seg);
 
-    if (!(t->flags & TXS_RETRANS))
-        f->retrans_bytes += seg_len(t);
-    t->flags |= TXS_RETRANS;
-    if (!(t->flags &
-          TXS_LOST)) { /* A loss probe: it counts as lost and sent again, so the pipe is unchanged. */
-        t->flags |= TXS_LOST;
-        f->lost_bytes += seg_len(t);
-    }
     t->xmit_us = e->now_us;
     t->retrans++;
+    /* Also when it was not lost: a loss probe. So the pipe is unchanged by it. */
+    tcp_seg_mark(e, f, seg, TXS_LOST | TXS_RETRANS);
+    if (!f->retrans_us)
+        f->retrans_us = e->now_us;
+    f->undo_retrans += seg_len(t);
     c->total_retrans++;
-    f->undo_retrans++;
     stat_inc(&e->stats, ST_TCP_RETRANS_SEGS);
-}
-
-uint32_t tcp_seg_next_lost(const struct engine *e, const struct tcp_conn *c)
-{
-    for (uint32_t i = flight_of(e, c)->seg_head; i != NIL; i = e->tcp.segs[i].next)
-        if ((e->tcp.segs[i].flags & (TXS_LOST | TXS_RETRANS | TXS_SACKED)) == TXS_LOST)
-            return i;
-    return NIL;
 }

@@ -60,7 +60,16 @@ bool tcp_seg_split(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t 
 void tcp_seg_pop(struct engine *e, struct tcp_conn *c);
 /** The segment `seg` goes out again now. */
 void tcp_seg_resent(struct engine *e, struct tcp_conn *c, uint32_t seg);
-/** First segment that is lost and not in flight again; NIL: none. */
-uint32_t tcp_seg_next_lost(const struct engine *e, const struct tcp_conn *c);
+/** Give it other marks (TXS_MARKS), and with them its place in the counts and lists. */
+void tcp_seg_mark(struct engine *e, struct tx_flight *f, uint32_t seg, unsigned marks);
+/** Bytes before `ack` of the first segment are acknowledged. */
+void tcp_seg_trim(struct engine *e, struct tx_flight *f, uint32_t ack);
+void tcp_seg_lost(struct engine *e, struct tx_flight *f, uint32_t seg, struct tcp_acked *a);
+
+/** What is to be sent again next; NIL: nothing. */
+static inline uint32_t tcp_seg_next_lost(const struct tx_flight *f)
+{
+    return f->lost.head;
+}
 
 #endif

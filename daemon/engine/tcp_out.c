@@ -393,6 +393,14 @@ static uint32_t next_len(struct engine *e, struct tcp_conn *c, bool *fin)
     return len;
 }
 
+/* Bytes in flight if each segment were a full one. */
+static uint32_t in_flight_max(const struct engine *e, const struct tcp_conn *c)
+{
+    uint32_t full = flight_of(e, c)->seg_count * c->mss;
+
+    return full > tcp_flight(c) ? full : tcp_flight(c);
+}
+
 static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fin)
 {
     struct out_seg o = {.seq = c->snd_nxt, .len = len, .flags = TCP_ACK};
@@ -408,8 +416,9 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
                       (uint16_t)((fin ? TXS_FIN : 0) | (o.flags & TCP_PSH || len > c->mss ? TXS_PSH : 0))))
         return false;
     c->snd_nxt = end;
-    /* The window limits us when it is used up, in slow start also when half of it is (as in Linux). */
-    if (tcp_pipe(e, c) >= c->cwnd || (c->cwnd < c->ssthresh && tcp_flight(c) > c->cwnd / 2)) {
+    /* The window limits us when it is used up, in slow start also when half of it is (as in Linux: counted in
+     * segments, or small ones would leave it at the one MSS of a time-out). */
+    if (tcp_pipe(e, c) >= c->cwnd || (c->cwnd < c->ssthresh && in_flight_max(e, c) > c->cwnd / 2)) {
         c->flags |= TF_CWND_FULL;
         c->cwnd_full_end = c->snd_nxt;
     }
@@ -460,7 +469,8 @@ static bool resend(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t 
         return false;
     tcp_seg_resent(e, c, seg);
     flight_mut(e, c)->prr_out += len;
-    if (c->rto_mode == RTO_OFF)
+    /* The head has a whole time-out from its last transmission, as in Linux. */
+    if (c->rto_mode == RTO_OFF || (seg == flight_of(e, c)->seg_head && c->rto_mode == RTO_REXMIT))
         tcp_rto_restart(e, c);
     return true;
 }
@@ -470,11 +480,12 @@ static bool send_loss_probe(struct engine *e, struct tcp_conn *c)
 {
     uint64_t avail = tcp_unsent(c);
     uint32_t wnd = usable_window(c);
+    bool again = !avail || !wnd;
 
     c->flags &= ~TF_TLP;
     if (!tcp_flight(c) || c->ca_state != CA_OPEN)
         return true;
-    if (avail && wnd) {
+    if (!again) {
         uint32_t len = avail < c->mss ? (uint32_t)avail : c->mss;
 
         if (!send_new(e, c, len < wnd ? len : wnd, false))
@@ -490,7 +501,10 @@ static bool send_loss_probe(struct engine *e, struct tcp_conn *c)
         if (!resend(e, c, seg, c->mss))
             return true;
     }
+    flight_mut(e, c)->tlp_out = true;
+    flight_mut(e, c)->tlp_again = again;
     flight_mut(e, c)->tlp_end = c->snd_nxt;
+    stat_inc(&e->stats, ST_TCP_LOSS_PROBES);
     tcp_rto_restart(e, c);
     return true;
 }
@@ -506,6 +520,26 @@ static void check_persist(struct engine *e, struct tcp_conn *c)
     c->rto_mode = RTO_PERSIST;
     c->rto_at_us = e->now_us + tcp_rto_now(e, c);
     tcp_timer_arm(e, c);
+}
+
+/* What is to be sent again now. RFC 5682 2.1 step 2.b: first the ACKs of new data must say whether anything
+ * was lost. */
+static uint32_t next_lost(const struct engine *e, const struct tcp_conn *c)
+{
+    const struct tx_flight *f = flight_of(e, c);
+
+    return f->frto == FRTO_NEW ? NIL : tcp_seg_next_lost(f);
+}
+
+/* There was no new data to send: no ACK will tell, so what counts as lost is sent again. */
+static bool frto_gives_up(struct engine *e, struct tcp_conn *c)
+{
+    const struct tx_flight *f = flight_of(e, c);
+
+    if (f->frto != FRTO_NEW || seq_gt(c->snd_nxt, f->recover))
+        return false;
+    flight_mut(e, c)->frto = FRTO_OFF;
+    return true;
 }
 
 bool tcp_output(struct engine *e, struct tcp_conn *c)
@@ -528,7 +562,7 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
     if (c->flags & TF_TLP && pktq_room(&e->txq) > TX_RESERVE)
         (void)send_loss_probe(e, c);
     for (;;) {
-        uint32_t seg = flight_of(e, c)->lost_bytes ? tcp_seg_next_lost(e, c) : NIL;
+        uint32_t seg = next_lost(e, c);
         uint32_t room = cwnd_room(e, c);
         uint32_t len;
 
@@ -543,11 +577,17 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
             sent += len;
             continue;
         }
-        if (c->flags & TF_FIN_SENT)
+        if (c->flags & TF_FIN_SENT) {
+            if (frto_gives_up(e, c))
+                continue;
             break;
+        }
         len = next_len(e, c, &fin);
-        if (!len && !fin)
+        if (!len && !fin) {
+            if (frto_gives_up(e, c))
+                continue;
             break;
+        }
         if (!send_new(e, c, len, fin))
             break;
         sent += len + fin;

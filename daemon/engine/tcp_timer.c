@@ -68,7 +68,7 @@ static uint32_t probe_timeout(const struct engine *e, const struct tcp_conn *c)
     uint32_t pto = 2 * srtt;
     const struct tx_flight *f = flight_of(e, c);
 
-    if (!(c->flags & TF_SACK) || c->state < TCPS_ESTABLISHED || c->ca_state != CA_OPEN || f->tlp_end ||
+    if (!(c->flags & TF_SACK) || c->state < TCPS_ESTABLISHED || c->ca_state != CA_OPEN || f->tlp_out ||
         !srtt || c->backoff || f->sacked_bytes || tcp_flight(c) > c->snd_wnd)
         return 0; /* Also when the window shrank under what is in flight: the tail would be thrown away. */
     if (tcp_flight(c) <= c->mss)
