@@ -180,7 +180,8 @@ struct stream {
 #define SO_F_LINGER    (1u << 3)
 #define SO_F_BROADCAST (1u << 4)
 #define SO_F_CORK      (1u << 5)
-#define SO_F_PINGPONG  (1u << 6) /* ACKs wait for the answer (tcp_delack.c); TCP_QUICKACK is its opposite */
+#define SO_F_PINGPONG  (1u << 6)  /* ACKs wait for the answer (tcp_delack.c); TCP_QUICKACK is its opposite */
+#define SO_F_FASTOPEN  (1u << 14) /* TCP_FASTOPEN_CONNECT */
 #define SO_F_V6ONLY    (1u << 15)
 /* In the upper half of the same word, so that accepted connections inherit them. */
 #define SO_TOS_SHIFT   16u /* IP_TOS, IPV6_TCLASS; of TCP without the ECN bits */

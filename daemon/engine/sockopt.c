@@ -572,6 +572,7 @@ static const struct opt table[] = {
     {L_TCP, 13, ON_TCP, 0, ANY, "TCP_CONGESTION", set_congestion, get_congestion},
     {L_TCP, 18, ON_TCP, 0, 0, INT32_MAX, "TCP_USER_TIMEOUT", set_user_timeout, get_user_timeout},
     {L_TCP, 23, ON_TCP, 0, 0, INT32_MAX, "TCP_FASTOPEN", set_fastopen, get_fastopen},
+    {L_TCP, 30, ON_TCP, SO_F_FASTOPEN, ANY, "TCP_FASTOPEN_CONNECT", set_nothing, NULL},
 };
 /* clang-format on */
 

@@ -179,6 +179,18 @@ struct tx_flight {
 #define TXS_PSH     (1u << 4)
 #define TXS_MARKS   (TXS_SACKED | TXS_LOST | TXS_RETRANS)
 
+/** A Fast Open cookie that a server gave us (RFC 7413 4.1.3). */
+struct fo_entry {
+    struct ip_addr local, remote;
+    uint8_t cookie[TCP_FO_MAX];
+    uint8_t cookie_len; /* 0: none */
+    uint8_t losses;     /* SYNs with data that were lost, in a row */
+    uint16_t mss;       /* that the server gave with it */
+    uint32_t pad;
+    uint64_t used; /* larger: later; 0: free */
+    uint64_t lost_us;
+};
+
 /** A pool of records addressed by index; free ones on a stack in scratch. */
 struct pool {
     uint32_t *free;
@@ -217,6 +229,8 @@ struct tcp_table {
     struct rx_reasm *reasms;
     /* scratch */
     struct pool conn_pool, listener_pool, req_pool, tw_pool, range_pool, seg_pool, flight_pool, reasm_pool;
+    struct fo_entry *fo_cache;
+    uint64_t fo_uses;
     uint32_t listen_bucket[LISTEN_BUCKETS]; /* listener index */
     uint32_t tx_head, tx_tail;              /* connections with something to send, through tx_next */
     uint32_t tw_oldest, tw_newest;
@@ -483,6 +497,20 @@ static inline bool tcp_fastopen_pending(const struct tcp_conn *c)
 {
     return c->flags & TF_FASTOPEN;
 }
+
+/* tcp_fastopen_client.c */
+size_t tcp_fastopen_bytes(void);
+/** At connect. True: the SYN waits for the first data. */
+bool tcp_fastopen_connect(struct engine *e, struct tcp_conn *c);
+/** Send the SYN that waited, with what data there is. */
+void tcp_fastopen_start(struct engine *e, struct tcp_conn *c);
+/** Cookie, or the request for one, and data of a SYN. */
+struct tcp_reply;
+void tcp_fastopen_option(struct engine *e, struct tcp_conn *c, struct tcp_reply *r);
+/** Nobody answered a SYN with data. */
+void tcp_fastopen_lost(struct engine *e, struct tcp_conn *c);
+/** Our SYN is acknowledged, with or without the data on it. */
+void tcp_syn_acked(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s);
 
 /* tcp_tw.c */
 void tcp_tw_enter(struct engine *e, struct tcp_conn *c);

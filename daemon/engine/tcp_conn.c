@@ -25,10 +25,11 @@ size_t tcp_arena_bytes(const struct engine_config *cfg)
 
 size_t tcp_scratch_bytes(const struct engine_config *cfg)
 {
-    return ALIGN64((size_t)cfg->conn_max * 4) + ALIGN64((size_t)cfg->listen_max * 4) +
-           ALIGN64((size_t)cfg->req_max * 4) + ALIGN64((size_t)cfg->tw_max * 4) +
-           ALIGN64((size_t)cfg->range_max * 4) + ALIGN64((size_t)cfg->txseg_max * 4) +
-           ALIGN64((size_t)cfg->flight_max * 4) + ALIGN64((size_t)cfg->reasm_max * 4);
+    return ALIGN64(tcp_fastopen_bytes()) + ALIGN64((size_t)cfg->conn_max * 4) +
+           ALIGN64((size_t)cfg->listen_max * 4) + ALIGN64((size_t)cfg->req_max * 4) +
+           ALIGN64((size_t)cfg->tw_max * 4) + ALIGN64((size_t)cfg->range_max * 4) +
+           ALIGN64((size_t)cfg->txseg_max * 4) + ALIGN64((size_t)cfg->flight_max * 4) +
+           ALIGN64((size_t)cfg->reasm_max * 4);
 }
 
 /* Lowest indices are handed out first, so that few records stay in few pages. */
@@ -65,6 +66,8 @@ void tcp_init(struct engine *e, void *arena, void *scratch)
     t->flights = (void *)a;
     a += ALIGN64(cfg->flight_max * sizeof(struct tx_flight));
     t->reasms = (void *)a;
+    t->fo_cache = (void *)s;
+    s += ALIGN64(tcp_fastopen_bytes());
     s = pool_init(&t->conn_pool, s, cfg->conn_max);
     s = pool_init(&t->listener_pool, s, cfg->listen_max);
     s = pool_init(&t->req_pool, s, cfg->req_max);

@@ -109,7 +109,8 @@ static enum verdict step4_syn(struct engine *e, struct tcp_conn *c, struct tcp_s
 {
     if (!(s->flags & TCP_SYN) || s->flags & TCP_RST)
         return SEG_GO_ON;
-    if (c->state == TCPS_SYN_RCVD && s->flags & TCP_ACK && s->seq == c->irs && s->ack == c->snd_nxt) {
+    if (c->state == TCPS_SYN_RCVD && s->flags & TCP_ACK && s->seq == c->irs && seq_gt(s->ack, c->iss) &&
+        seq_le(s->ack, c->snd_nxt)) {
         s->flags &= (uint8_t)~TCP_SYN;
         s->seq++;
         return SEG_GO_ON;
@@ -123,6 +124,15 @@ static enum verdict step4_syn(struct engine *e, struct tcp_conn *c, struct tcp_s
     return SEG_DROP;
 }
 
+/* It was closed or shut down while it was being opened. */
+static void close_when_open(struct engine *e, struct tcp_conn *c)
+{
+    if (!(c->flags & TF_FIN_QUEUED))
+        return;
+    tcp_state_set(c, TCPS_FIN_WAIT_1);
+    tcp_output_schedule(e, c);
+}
+
 /* The ACK of our SYN, in SYN_RCVD. */
 static bool established_by_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s,
                                const struct rx_pkt *rp)
@@ -133,7 +143,8 @@ static bool established_by_ack(struct engine *e, struct tcp_conn *c, const struc
         tcp_reply_rst(e, rp, s);
         return false;
     }
-    c->snd_una = c->iss + 1;
+    if (!fast)
+        tcp_syn_acked(e, c, s);
     c->snd_wnd = (uint32_t)s->wnd << c->snd_wscale;
     c->snd_wl1 = s->seq;
     c->snd_wl2 = s->ack;
@@ -150,10 +161,7 @@ static bool established_by_ack(struct engine *e, struct tcp_conn *c, const struc
     } else {
         tcp_conn_start(e, c, e->now_us);
     }
-    if (c->flags & TF_FIN_QUEUED) { /* closed or shut down while it was being opened */
-        tcp_state_set(c, TCPS_FIN_WAIT_1);
-        tcp_output_schedule(e, c);
-    }
+    close_when_open(e, c);
     sock_dirty_bits(e, &c->s, DIRTY_LINE | DIRTY_EVENT | DIRTY_NAME);
     return true;
 }
@@ -304,7 +312,8 @@ static void syn_sent_input(struct engine *e, struct tcp_conn *c, struct tcp_seg 
 {
     bool acks = s->flags & TCP_ACK;
 
-    if (acks && s->ack != c->snd_nxt) { /* SND.UNA < SEG.ACK <= SND.NXT with one SYN in flight */
+    if (c->flags & TF_SYN_DEFERRED || /* nothing was sent yet */
+        (acks && (seq_le(s->ack, c->snd_una) || seq_gt(s->ack, c->snd_nxt)))) {
         tcp_reply_rst(e, rp, s);
         return;
     }
@@ -341,7 +350,7 @@ static void syn_sent_input(struct engine *e, struct tcp_conn *c, struct tcp_seg 
     }
     if (!c->backoff && !c->total_retrans)
         tcp_rtt_sample(e, c, e->now_us - c->sent_us);
-    c->snd_una = s->ack;
+    tcp_syn_acked(e, c, s);
     c->snd_wnd = c->snd_wnd_max = s->wnd;
     c->snd_wl1 = s->seq;
     c->snd_wl2 = s->ack;
@@ -352,6 +361,7 @@ static void syn_sent_input(struct engine *e, struct tcp_conn *c, struct tcp_seg 
     tcp_conn_start(e, c, e->now_us);
     neigh_confirm(e, &c->s.remote, e->now_us);
     tcp_ack_now(e, c);
+    close_when_open(e, c);
     sock_dirty_bits(e, &c->s, DIRTY_LINE | DIRTY_EVENT | DIRTY_NAME);
     if (s->len || s->flags & TCP_FIN) { /* Data or FIN on the SYN-ACK is processed as if it came now. */
         s->flags &= (uint8_t)~TCP_SYN;

@@ -284,6 +284,8 @@ void tcp_send_syn(struct engine *e, struct tcp_conn *c)
             r.fo = cookie;
             r.fo_len = sizeof(cookie);
         }
+    } else {
+        tcp_fastopen_option(e, c, &r);
     }
     c->segs_out++;
     c->sent_us = e->now_us;

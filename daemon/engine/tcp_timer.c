@@ -215,6 +215,8 @@ static bool rexmit_due(struct engine *e, struct tcp_conn *c)
         c->probes = 0;
     if (gave_up(e, c)) {
         stat_inc(&e->stats, ST_TCP_ABORT_ON_TIMEOUT);
+        if (c->state == TCPS_SYN_SENT)
+            tcp_fastopen_lost(e, c);
         tcp_conn_end(e, c, ETIMEDOUT);
         return false;
     }

@@ -81,9 +81,8 @@ int tcp_user_connect(struct engine *e, struct tcp_conn *c, const struct ip_ep *r
     if (!c->s.tx.region && session_ample(e, &c->s))
         (void)sock_region_get(e, &c->s, &c->s.tx); /* Else the library asks with SG_CMD_GRANT. */
     stat_inc(&e->stats, ST_TCP_ACTIVE_OPENS);
-    c->first_unacked_us = e->now_us;
-    tcp_send_syn(e, c);
-    tcp_rto_restart(e, c);
+    if (!tcp_fastopen_connect(e, c))
+        tcp_fastopen_start(e, c);
     sock_dirty_bits(e, &c->s, DIRTY_LINE | DIRTY_NAME);
     return 0;
 }
@@ -96,7 +95,7 @@ static void queue_fin(struct engine *e, struct tcp_conn *c)
     c->flags |= TF_FIN_QUEUED;
     c->fin_end = (uint32_t)c->s.tx.tail;
     c->s.pub_flags |= SG_F_TX_SHUT;
-    if (c->state == TCPS_SYN_RCVD)
+    if (c->state < TCPS_ESTABLISHED)
         return; /* RFC 9293 3.10.4: queued until ESTABLISHED */
     tcp_state_set(c, c->state == TCPS_CLOSE_WAIT ? TCPS_LAST_ACK : TCPS_FIN_WAIT_1);
     tcp_output_schedule(e, c);
@@ -104,8 +103,10 @@ static void queue_fin(struct engine *e, struct tcp_conn *c)
 
 int tcp_user_shutdown(struct engine *e, struct tcp_conn *c, uint32_t how)
 {
-    if (c->state < TCPS_SYN_RCVD)
+    if (c->state < TCPS_SYN_RCVD && !(c->flags & (TF_SYN_DEFERRED | TF_SYN_DATA)))
         return -ENOTCONN;
+    if (c->flags & TF_SYN_DEFERRED && sock_pull(e, &c->s))
+        tcp_fastopen_start(e, c); /* Nothing more will come to wait for. */
     if (how & SG_SHUT_RD) {
         /* As in Linux: the application reads end of file when the ring is empty; what arrives is still
          * acknowledged, until both directions are shut. */
@@ -166,6 +167,8 @@ void tcp_user_close(struct engine *e, struct tcp_conn *c)
 
 void tcp_kick(struct engine *e, struct tcp_conn *c)
 {
+    if (c->flags & TF_SYN_DEFERRED && c->s.tx.tail != c->s.tx.head)
+        tcp_fastopen_start(e, c);
     if (c->state < TCPS_ESTABLISHED && !tcp_fastopen_pending(c))
         return;
     if (c->flags & TF_FIN_QUEUED) {
