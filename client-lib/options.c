@@ -9,6 +9,7 @@
 #include <sys/time.h>
 
 #include "client-lib/lib.h"
+#include "proto/abi/info.h"
 
 #define LINUX_SOL_SOCKET 1
 #define LINUX_SOL_TCP    6
@@ -22,6 +23,9 @@
 
 /* Most bytes of a name that are given, its final zero included: Linux's TCP_CA_NAME_MAX. */
 #define NAME_BYTES       16u
+
+/* Pictures of TCP_INFO that other threads may take away before it is an error. */
+#define INFO_TRIES       100
 
 #define ANY_LEVEL        (-1)
 
@@ -355,6 +359,35 @@ static int daemon_get(sc_sock *s, int level, int name, void *val, size_t *len)
     return 0;
 }
 
+/* One picture in many words; begun again when another thread of this process took one in between. */
+static int info_get(sc_sock *s, void *val, size_t *len)
+{
+    uint64_t words[SG_TCP_INFO_WORDS];
+    struct op op;
+    int rc = sc__op_begin(&op, s, 0, true);
+
+    if (rc)
+        return rc;
+    for (uint32_t i = 0, again = 0; i < SG_TCP_INFO_WORDS && rc >= 0;) {
+        struct sg_cmd cmd = {
+            .op = SG_CMD_GETOPT, .arg0 = LINUX_SOL_TCP, .arg1 = SG_TCP_INFO | i << SG_TCP_INFO_SHIFT};
+
+        rc = sc__op_command(&op, &cmd, &words[i]);
+        i++;
+        if (rc == -EAGAIN && again++ < INFO_TRIES) {
+            i = 0;
+            rc = 0;
+        }
+    }
+    sc__op_end(&op, 0);
+    if (rc < 0)
+        return rc;
+    if (*len > sizeof(words))
+        *len = sizeof(words);
+    memcpy(val, words, *len);
+    return 0;
+}
+
 int sc_getsockopt(sc_sock *s, int level, int name, void *val, size_t *len)
 {
     int rc = check_open(s);
@@ -379,5 +412,7 @@ int sc_getsockopt(sc_sock *s, int level, int name, void *val, size_t *len)
             break;
         }
     }
+    if (level == LINUX_SOL_TCP && name == SC_TCP_INFO)
+        return info_get(s, val, len);
     return daemon_get(s, level, name, val, len);
 }

@@ -42,6 +42,7 @@ static int socket_command(struct engine *e, const struct app_session *s, const s
     case SG_CMD_SETOPT:
         return engine_setopt(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1, cmd->value, now_us);
     case SG_CMD_GETOPT:
+        engine_clock(e, now_us);
         return engine_getopt(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1, value);
     case SG_CMD_GRANT:
         return engine_grant(e, s->sid, cmd->slot);

@@ -5,6 +5,7 @@
  */
 #include "proto/abi/abi.h"
 #include "proto/abi/cmd.h"
+#include "proto/abi/info.h"
 #include "proto/abi/ring.h"
 #include "proto/abi/seg.h"
 #include "proto/abi/slot.h"

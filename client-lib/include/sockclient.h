@@ -563,6 +563,7 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_TCP_KEEPIDLE     4  /* seconds until the first keep-alive probe */
 #define SC_TCP_KEEPINTVL    5  /* seconds between probes */
 #define SC_TCP_KEEPCNT      6  /* probes until the connection is given up */
+#define SC_TCP_INFO         11 /* struct tcp_info of <linux/tcp.h>, get only; docs/options.md */
 #define SC_TCP_QUICKACK     12 /* don't delay acknowledgements */
 #define SC_TCP_CONGESTION   13 /* char[]: congestion control, "cubic" or "reno"; -ENOENT: no such name */
 #define SC_TCP_USER_TIMEOUT 18 /* milliseconds that sent data may stay unacknowledged; 0: the default */

@@ -32,6 +32,7 @@
 
 #include "hw/pktbuf.h"
 #include "proto/abi/cmd.h"
+#include "proto/abi/info.h"
 #include "proto/abi/slot.h"
 
 struct engine;
@@ -252,6 +253,8 @@ int engine_shutdown(struct engine *e, int sid, uint32_t slot, uint32_t how, uint
 int engine_close(struct engine *e, int sid, uint32_t slot, uint64_t now_us);
 int engine_setopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint32_t name, uint64_t value,
                   uint64_t now_us);
+/** Tell the time before engine_getopt(), which has answers that depend on it (TCP_INFO). */
+void engine_clock(struct engine *e, uint64_t now_us);
 int engine_getopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint32_t name, uint64_t *value);
 int engine_grant(struct engine *e, int sid, uint32_t slot);
 int engine_release(struct engine *e, int sid, uint32_t slot);

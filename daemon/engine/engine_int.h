@@ -231,12 +231,14 @@ struct session {
     bool ended;            /* the application is gone */
     uint32_t closing_slot; /* then: slots below are closed already; slot_count: all */
     bool fault_reported;
-    const char *fault;     /* contract broken; constant string */
-    uint32_t *queued;      /* bit a slot: its event is in the queue or put aside */
-    uint32_t deferred;     /* events put aside */
-    bool pressed;          /* a region was refused: take back what is idle */
-    sock_id reclaim_next;  /* where that goes on */
-    uint32_t retry_word;   /* where engine_event_retry() goes on */
+    const char *fault;    /* contract broken; constant string */
+    uint32_t *queued;     /* bit a slot: its event is in the queue or put aside */
+    uint32_t deferred;    /* events put aside */
+    bool pressed;         /* a region was refused: take back what is idle */
+    sock_id reclaim_next; /* where that goes on */
+    uint32_t retry_word;  /* where engine_event_retry() goes on */
+    uint32_t info_slot;   /* whose picture `info` is */
+    struct sg_tcp_info info;
     uint32_t sock_count;   /* sockets that the application holds */
     uint32_t orphan_count; /* sockets without slot whose regions lie here (unaccepted ones too) */
     uint64_t buffer_bytes; /* regions in use */

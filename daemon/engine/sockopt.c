@@ -533,7 +533,14 @@ static int get_fastopen(struct engine *e, struct sock *s, uint64_t *value)
 
 /* ---- The table ------------------------------------------------------------------------------------- */
 
-#define ANY 0, UINT64_MAX
+/* Read in words (tcp_info_word()), which engine_getopt() sees to. */
+static int get_info(struct engine *e, struct sock *s, uint64_t *value)
+{
+    return tcp_info_word(e, s, 0, value);
+}
+
+#define NAME_MASK ((1u << SG_TCP_INFO_SHIFT) - 1)
+#define ANY       0, UINT64_MAX
 
 /* clang-format off */
 static const struct opt table[] = {
@@ -568,6 +575,7 @@ static const struct opt table[] = {
     {L_TCP, 7, ON_TCP, 0, 1, SYNCNT_MAX, "TCP_SYNCNT", set_syncnt, get_syncnt},
     {L_TCP, 8, ON_TCP, 0, ANY, "TCP_LINGER2", set_linger2, get_linger2},
     {L_TCP, 9, ON_TCP, 0, ANY, "TCP_DEFER_ACCEPT", set_defer, get_defer},
+    {L_TCP, SG_TCP_INFO, ON_TCP, 0, ANY, "TCP_INFO", NULL, get_info},
     {L_TCP, 12, ON_TCP, 0, ANY, "TCP_QUICKACK", set_quickack, get_quickack},
     {L_TCP, 13, ON_TCP, 0, ANY, "TCP_CONGESTION", set_congestion, get_congestion},
     {L_TCP, 18, ON_TCP, 0, 0, INT32_MAX, "TCP_USER_TIMEOUT", set_user_timeout, get_user_timeout},
@@ -616,6 +624,11 @@ int engine_setopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint
     return o->set(e, s, value);
 }
 
+void engine_clock(struct engine *e, uint64_t now_us)
+{
+    e->now_us = now_us;
+}
+
 int engine_getopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint32_t name, uint64_t *value)
 {
     struct sock *s = opt_sock(e, sid, slot);
@@ -623,9 +636,11 @@ int engine_getopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint
 
     if (!s)
         return -EBADF;
-    o = find(s, level, name);
-    if (!o)
+    o = find(s, level, level == L_TCP ? name & NAME_MASK : name);
+    if (!o || (name & ~NAME_MASK && o->get != get_info))
         return -ENOPROTOOPT;
+    if (o->get == get_info)
+        return tcp_info_word(e, s, name >> SG_TCP_INFO_SHIFT, value);
     if (o->get)
         return o->get(e, s, value);
     *value = !!(s->opts & o->flag);

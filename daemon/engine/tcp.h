@@ -319,9 +319,15 @@ bool tcp_challenge_allowed(struct engine *e);
 /** The segment lies outside the window: an ACK, now and then only, unless it was sent again. */
 void tcp_answer_outside(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s);
 
+/* tcp_info.c */
+void tcp_info_fill(const struct engine *e, const struct sock *s, struct sg_tcp_info *ret);
+/** One word of it, from the picture that word 0 takes (proto/abi/info.h). @return 0, -EINVAL, -EAGAIN */
+int tcp_info_word(struct engine *e, const struct sock *s, uint32_t word, uint64_t *value);
+
 /* tcp_delack.c */
-#define RCV_MSS_START 536u /* assumed until larger ones come (RFC 9293 3.7.1) */
-#define RCV_MSS_MIN   88u  /* smaller ones are no full segments */
+#define TCP_TICK_SHIFT 10u  /* tcp_conn.data_rcvd_tick counts 1,024 us */
+#define RCV_MSS_START  536u /* assumed until larger ones come (RFC 9293 3.7.1) */
+#define RCV_MSS_MIN    88u  /* smaller ones are no full segments */
 /** In-order data arrived; `segment_bytes` of payload in each segment that was joined. */
 void tcp_delack_data(struct engine *e, struct tcp_conn *c, uint32_t segment_bytes);
 /** Something is wrong with the order: a number of ACKs goes at once. */

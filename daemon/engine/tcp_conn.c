@@ -212,7 +212,7 @@ void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us)
     if (c->total_retrans && !c->srtt8_us)
         c->rto_us = RTO_AFTER_LOST_SYN_US; /* RFC 6298 5.7 */
     c->rcvd_us = now_us;
-    c->data_rcvd_tick = (uint32_t)(now_us >> 10);
+    c->data_rcvd_tick = (uint32_t)(now_us >> TCP_TICK_SHIFT);
     c->snd_sml = c->snd_una;
     cc_by_id(c->o.cc)->init(c);
     c->s.pub_state = SG_ST_CONNECTED;

@@ -13,14 +13,13 @@
 
 #define QUICK_ACKS_MAX 16u
 #define DELAY_MAX_US   200000u /* RFC 9293 3.8.6.3 (MUST-58) allows 500 ms; Linux's TCP_DELACK_MAX */
-#define TICK_SHIFT     10u     /* data_rcvd_tick counts 1,024 us */
 #define LONG_AGO_TICKS (1u << 21)
 
 static uint32_t since_data_us(const struct engine *e, const struct tcp_conn *c)
 {
-    uint32_t ticks = (uint32_t)(e->now_us >> TICK_SHIFT) - c->data_rcvd_tick;
+    uint32_t ticks = (uint32_t)(e->now_us >> TCP_TICK_SHIFT) - c->data_rcvd_tick;
 
-    return ticks < LONG_AGO_TICKS ? ticks << TICK_SHIFT : UINT32_MAX;
+    return ticks < LONG_AGO_TICKS ? ticks << TCP_TICK_SHIFT : UINT32_MAX;
 }
 
 /* ACKs that go at once: one for every two segments that the window we offer lets arrive. */
@@ -77,7 +76,7 @@ static void measure_gap(const struct engine *e, struct tcp_conn *c)
     } else if (gap > c->rto_us) {
         quick_start(c);
     }
-    c->data_rcvd_tick = (uint32_t)(e->now_us >> TICK_SHIFT);
+    c->data_rcvd_tick = (uint32_t)(e->now_us >> TCP_TICK_SHIFT);
 }
 
 static bool at_once(const struct engine *e, const struct tcp_conn *c)

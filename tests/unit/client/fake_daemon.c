@@ -45,6 +45,7 @@ struct fsock {
 };
 
 struct fake {
+    unsigned pictures_lost;
     struct fake_options o;
     char dir[64], path[96];
     pthread_mutex_t lock;
@@ -549,6 +550,12 @@ static int run_getopt(struct fake *f, const struct sg_cmd *c, uint64_t *value)
     }
     if (c->arg0 == 6 && c->arg1 == 13) { /* TCP_CONGESTION */
         *value = UINT64_C(0x6369627563);
+        return 0;
+    }
+    if (c->arg0 == 6 && (c->arg1 & 0xffff) == 11) { /* TCP_INFO: its words are numbered */
+        if (c->arg1 >> 16 == 5 && f->pictures_lost++ == 0)
+            return -EAGAIN; /* Another thread took one. */
+        *value = UINT64_C(1000) + (c->arg1 >> 16);
         return 0;
     }
     if (c->arg1 > 30)

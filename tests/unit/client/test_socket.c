@@ -743,3 +743,23 @@ Test(socket, an_idle_send_region_is_given_back_and_asked_for_again)
     cr_assert_eq(seen.grants, 1);
     env_close(&e);
 }
+
+Test(socket, tcp_info_is_put_together_and_begun_again_when_it_was_torn)
+{
+    struct env e = env_open("posix");
+    sc_sock *s = stream_new(&e);
+    uint64_t words[40];
+    size_t len = sizeof(words);
+    uint8_t part[21] = {[20] = 77};
+
+    cr_assert_eq(sc_getsockopt(s, 6, SC_TCP_INFO, words, &len), 0);
+    cr_assert_eq(len, 232);
+    for (uint64_t i = 0; i < 29; i++)
+        cr_assert_eq(words[i], 1000 + i);
+    len = 20;
+    cr_assert_eq(sc_getsockopt(s, SC_SOL_TCP, SC_TCP_INFO, part, &len), 0, "as much as fits");
+    cr_assert_eq(len, 20);
+    cr_assert_eq(memcmp(part, words, 20), 0);
+    cr_assert_eq(part[20], 77);
+    env_close(&e);
+}
