@@ -3,8 +3,8 @@
 """Holds docs/conformance.md to the tree. Usage: conformance.py [SOURCE_ROOT]
 
 A row has four cells: RFC section, rule, code, test.
-  code  `file`: `function`, `function`; `file`: `function` -- each file (.c, .h, .py) exists below daemon/engine/
-        (or the root) and the words after it occur in it. A rule that is not followed says "declined: why" instead.
+  code  file: function, function; file: function -- each file (.c, .h, .py) exists below daemon/engine/ (or the
+        root) and the words after it occur in it. Backticks don't matter. A rule that is not followed says "declined: why" instead.
   test  `suite::name`, `suite::name` -- a Test(suite, name) below tests/, a packet script
         (packetdrill::name for tests/packetdrill/scripts/name.pkt), or a program of `meson test` (meson::name).
         "-" only beside "declined".
@@ -58,19 +58,18 @@ def find_file(root, name):
 
 
 def check_code(root, cell):
-    name = text = None
-    for word in re.findall(r"`([^`]+)`", cell):
-        if re.search(r"\.(c|h|py)$", word):
-            name, path = word, find_file(root, word)
-            text = read(path) if path else None
-            if not path:
-                yield f"no file {name}"
-        elif not name:
-            yield f"{word} comes before a `file`"
-        elif text is not None and not re.search(rf"(?<!\w){re.escape(word.removesuffix('()'))}(?!\w)", text):
-            yield f"no {word} in {name}"
-    if not name:
-        yield "no `file`"
+    parts = re.split(r"([\w/]+\.(?:c|h|py)\b)", cell.replace("`", ""))
+    if len(parts) == 1 or parts[0].strip():
+        yield f"no file in \"{cell}\""
+    for name, words in zip(parts[1::2], parts[2::2]):
+        path = find_file(root, name)
+        if not path:
+            yield f"no file {name}"
+            continue
+        text = read(path)
+        for word in re.findall(r"\w+", words):
+            if not re.search(rf"(?<!\w){word}(?!\w)", text):
+                yield f"no {word} in {name}"
 
 
 def check_tests(tests, cell):
@@ -116,12 +115,13 @@ SELF_TEST = [
     ("| 1 | a | `tcp_in.c`: `tcp_input` | `open::works` |", ""),
     ("| 1 | a | `tcp_in.c`: `tcp_inpu` | `open::works` |", "no tcp_inpu in tcp_in.c"),
     ("| 1 | a | `tcp_on.c`: `tcp_input` | `open::works` |", "no file tcp_on.c"),
-    ("| 1 | a | tcp_in.c | `open::works` |", "no `file`"),
+    ("| 1 | a | everywhere | `open::works` |", "no file in"),
     ("| 1 | a | `tcp_in.c`: `tcp_input` | `open::fails` |", "no test open::fails"),
     ("| 1 | a | `tcp_in.c`: `tcp_input` | - |", "no test"),
     ("| 1 | a | `tcp_in.c`: `tcp_input` |", "not four cells"),
     ("| 1 | a | declined: too old | - |", ""),
     ("| 1 | a | declined: too old | `open::fails` |", "no test open::fails"),
+    ("| 1 | a | tcp_in.c: tcp_input, tcp_out | open::works |", "no tcp_out in tcp_in.c"),
     ("| 1 | a | `tcp_in.c`: `tcp_input` | `meson::sim`, `packetdrill::syn` |", ""),
     ("| 1 | a | `tcp_in.c`: `tcp_input` | `meson::sum` |", "no test meson::sum"),
 ]
