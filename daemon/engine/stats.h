@@ -3,7 +3,9 @@
  * Every counter of the engine, by name. A dropped frame increments exactly one counter that says why.
  *
  * To add one: a line in the enum and the same line in the name table of stats.c (asserted to be complete).
- * Names follow the kernel's SNMP and netstat tables where the meaning is the same.
+ * Names are the kernel's where the meaning is the same: the group and the name in /proc/net/snmp and snmp6
+ * (IpInReceives), and for those of /proc/net/netstat the group without "Ext" and the name without a second
+ * "TCP" (TcpExt: TCPTimeouts, DelayedACKs are TcpTimeouts, TcpDelayedACKs).
  */
 #ifndef ENGINE_STATS_H
 #define ENGINE_STATS_H

@@ -40,7 +40,7 @@ def ipv6_ping(env):
     check(ping("-c", "3", "-i", "0.2", "-W", "2", DAEMON6), "ping")
     check(ping("-c", "3", "-i", "0.2", "-W", "2", "-s", "8000", DAEMON6), "ping in fragments")
     stats = env.stats()
-    check(stats["Ip6ReasmOks"] >= 3 and stats["Ip6FragCreates"] >= 3, f"fragments both ways: {stats}")
+    check(stats["Ip6ReasmOKs"] >= 3 and stats["Ip6FragCreates"] >= 3, f"fragments both ways: {stats}")
     check_equal(stats["Ip6InHdrErrors"] + stats["Icmp6InErrors"] + stats["DropNdBad"], 0, "errors")
     check(any(KERNEL6 in str(row) for row in env.ctl("neighbors")), "the kernel is no neighbour")
 

@@ -92,7 +92,7 @@ Test(frag, pieces_in_order_are_joined)
     expect_datagram();
     cr_assert_eq(held(), 0);
     cr_assert_eq(host_counter(&h, "IpReasmReqds"), 3);
-    cr_assert_eq(host_counter(&h, "IpReasmOks"), 1);
+    cr_assert_eq(host_counter(&h, "IpReasmOKs"), 1);
     cr_assert_eq(host_counter(&h, "IpReasmFails"), 0);
 }
 

@@ -347,7 +347,7 @@ static unsigned errors_for(unsigned datagrams)
 Test(icmp, errors_are_limited_to_the_configured_rate)
 {
     cr_assert_eq(errors_for(200), ICMP_BURST);
-    cr_assert_eq(host_counter(&h, "IcmpRateLimited"), 150);
+    cr_assert_eq(host_counter(&h, "IcmpOutRateLimitGlobal"), 150);
     h.now_us += 10000; /* ten more at 1,000 a second */
     cr_assert_eq(errors_for(30), 10);
     h.now_us += 3600 * UINT64_C(1000000); /* an idle hour saves up no more than a burst */

@@ -305,7 +305,7 @@ Test(ip6, errors_are_limited_in_rate_with_those_of_ipv4)
             n++;
     }
     cr_assert_eq(n, ICMP_BURST);
-    cr_assert_eq(host_counter(&h, "IcmpRateLimited"), 20);
+    cr_assert_eq(host_counter(&h, "IcmpOutRateLimitGlobal"), 20);
 }
 
 /* ---- Fragments ----------------------------------------------------------------------------------- */
@@ -348,7 +348,7 @@ Test(ip6, fragments_in_any_order_make_the_datagram_and_go_out_again_in_fragments
     fragment(5, 0, 1200, true, IP6_NH_ICMP); /* a duplicate is no overlap */
     expect_nothing(&h);
     fragment(5, 1200, 1200, true, IP6_NH_ICMP);
-    cr_assert_eq(host_counter(&h, "Ip6ReasmOks"), 1);
+    cr_assert_eq(host_counter(&h, "Ip6ReasmOKs"), 1);
     while (at < len) {
         expect_ip6(&h, &ip, NULL);
         cr_assert(ip.next == IP6_NH_FRAGMENT && ip.payload[0] == IP6_NH_ICMP);
@@ -372,7 +372,7 @@ Test(ip6, overlapping_fragments_drop_the_whole_datagram)
     cr_assert_eq(host_counter(&h, "Ip6ReasmFails"), 1);
     fragment(6, 1200, 1200, true, IP6_NH_ICMP);
     fragment(6, 2400, len - 2400, false, IP6_NH_ICMP);
-    cr_assert_eq(host_counter(&h, "Ip6ReasmOks"), 0);
+    cr_assert_eq(host_counter(&h, "Ip6ReasmOKs"), 0);
     expect_nothing(&h);
 }
 

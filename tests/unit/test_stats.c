@@ -41,6 +41,35 @@ Test(stats, names_stand_at_their_counters)
     cr_assert_str_eq(stat_name(ST_APP_QUOTA_BUFFERS), "AppQuotaBuffers");
 }
 
+/* Counters that mean what the kernel's mean have its names, by the rule in stats.h. */
+Test(stats, names_are_the_kernels_where_they_mean_the_same)
+{
+    static const struct {
+        enum stat c;
+        const char *name;
+    } same[] = {
+        {ST_IP_IN_HDR_ERRORS, "IpInHdrErrors"},
+        {ST_IP_REASM_OKS, "IpReasmOKs"},
+        {ST_IP_FRAG_CREATES, "IpFragCreates"},
+        {ST_ICMP_OUT_ECHO_REPS, "IcmpOutEchoReps"},
+        {ST_ICMP_RATE_LIMITED, "IcmpOutRateLimitGlobal"},
+        {ST_UDP_RCVBUF_ERRORS, "UdpRcvbufErrors"},
+        {ST_TCP_ESTAB_RESETS, "TcpEstabResets"},
+        {ST_TCP_TIMEOUTS, "TcpTimeouts"},
+        {ST_TCP_DELAYED_ACKS, "TcpDelayedACKs"},
+        {ST_TCP_PURE_ACKS, "TcpPureAcks"},
+        {ST_TCP_HP_HITS, "TcpHPHits"},
+        {ST_TCP_ZERO_WINDOW_PROBES, "TcpWinProbe"},
+        {ST_TCP_KEEPALIVES, "TcpKeepAlive"},
+        {ST_TCP_RCV_OUT_OF_WINDOW, "TcpBeyondWindow"},
+        {ST_TCP_OFO_QUEUE, "TcpOFOQueue"},
+        {ST_TCP_CHALLENGE_ACK, "TcpChallengeACK"},
+    };
+
+    for (unsigned i = 0; i < sizeof(same) / sizeof(same[0]); i++)
+        cr_assert_str_eq(stat_name(same[i].c), same[i].name);
+}
+
 Test(stats, counters_count_alone)
 {
     struct stats s = {0};
