@@ -22,6 +22,7 @@
 #define SECONDS_MAX    UINT64_C(1000000)
 #define HEAP_BYTES_MAX (1024 * GIB)
 #define IP6_MTU_MIN    1280u /* RFC 8200 5 */
+#define VLAN_MAX       4094u
 
 #define FIELD(f)       .offset = offsetof(struct config, f), .size = sizeof(((struct config *)0)->f)
 #define ENGINE(f)      FIELD(engine.f)
@@ -31,7 +32,7 @@ const struct config_key config_keys[] = {
     {"network", "device", CONFIG_TEXT, FIELD(device), 1, 0, "tap:sg0", "device", "SPEC",
      "network device to own, as KIND:NAME"},
     {"network", "address", CONFIG_NETWORKS, FIELD(addresses), 0, 0, "10.77.0.2/24", "address", "A/LEN",
-     "IPv4 or IPv6 address to answer for, and its network; may be repeated"},
+     "IPv4 or IPv6 address to answer for, and its network; \"vlan ID\" may follow; may be repeated"},
     {"network", "gateway", CONFIG_GATEWAYS, FIELD(gateways), 0, 0, "", "gateway", "A",
      "router for all other networks, one for each family; empty: none"},
     {"network", "route", CONFIG_ROUTES, FIELD(routes), 0, 0, "", "route", "NET",
@@ -293,7 +294,7 @@ void config_allowed(const struct config_key *key, char *buf, size_t bytes)
         break;
     case CONFIG_NETWORKS:
         (void)snprintf(buf, bytes,
-                       "at most %u addresses with prefix length such as 192.0.2.1/24 or 2001:db8::1/64",
+                       "at most %u addresses such as 192.0.2.1/24, 2001:db8::1/64, 192.0.2.1/24 vlan 5",
                        ENGINE_ADDR_MAX);
         break;
     case CONFIG_GATEWAYS:
@@ -401,9 +402,17 @@ static bool add_network(void *list, const char *item)
 {
     struct config_addrs *l = list;
     struct engine_addr a = {.ifindex = 0};
+    char net[INET6_ADDRSTRLEN + 8];
+    unsigned vlan = 0;
+    int used = 0;
 
-    if (l->count == ENGINE_ADDR_MAX || !parse_network(item, &a.addr, &a.prefix))
+    if (sscanf(item, "%53s%n vlan %4u%n", net, &used, &vlan, &used) < 1 || item[used])
         return false;
+    if (strchr(item, ' ') && (vlan < 1 || vlan > VLAN_MAX))
+        return false;
+    if (l->count == ENGINE_ADDR_MAX || !parse_network(net, &a.addr, &a.prefix))
+        return false;
+    l->vlan[l->count] = (uint16_t)vlan;
     l->v[l->count++] = a;
     return true;
 }
@@ -821,9 +830,40 @@ static int check_gateway(const struct config *cfg, const char *key, const struct
     return 0;
 }
 
+/* Interfaces beside the untagged one. */
+static unsigned vlan_count(const struct config_addrs *a)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < a->count; i++) {
+        bool seen = !a->vlan[i];
+
+        for (unsigned k = 0; k < i; k++)
+            seen |= a->vlan[k] == a->vlan[i];
+        n += !seen;
+    }
+    return n;
+}
+
+static int check_distinct(const struct config_addrs *a, char *error)
+{
+    char text[INET6_ADDRSTRLEN];
+
+    for (unsigned i = 0; i < a->count; i++)
+        for (unsigned k = 0; k < i; k++)
+            if (!memcmp(&a->v[i].addr, &a->v[k].addr, sizeof(a->v[i].addr)) &&
+                (!a->v[i].addr.scope || a->vlan[i] == a->vlan[k]))
+                return fail(error, "network.address: %s is given twice; keep one of the two",
+                            config_addr_text(&a->v[i].addr, text));
+    return 0;
+}
+
 static int check_addresses(const struct config *cfg, char *error)
 {
-    int rc = 0;
+    int rc = check_distinct(&cfg->addresses, error);
+
+    if (1 + vlan_count(&cfg->addresses) > ENGINE_IF_MAX)
+        return fail(error, "network.address: at most %u VLANs are allowed", ENGINE_IF_MAX - 1);
 
     for (unsigned i = 0; !rc && i < cfg->addresses.count; i++)
         rc = cfg->addresses.v[i].addr.family == SG_AF_INET ? check_address4(&cfg->addresses.v[i], error)

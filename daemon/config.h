@@ -27,10 +27,11 @@
 /* Bytes that a message of this module needs at most. */
 #define CONFIG_ERROR_MAX    512u
 
-/** Addresses and routes as the settings list them; configured interface 0 is the device. */
+/** Addresses and routes as the settings list them; the interfaces are told apart in stack.c. */
 struct config_addrs {
     uint8_t count;
     struct engine_addr v[ENGINE_ADDR_MAX];
+    uint16_t vlan[ENGINE_ADDR_MAX]; /* 0: untagged */
 };
 struct config_routes {
     uint8_t count;
@@ -87,7 +88,7 @@ enum config_type {
     CONFIG_MAC,    /* aa:bb:cc:dd:ee:ff, or empty for none */
 
     CONFIG_BOOL,     /* yes or no */
-    CONFIG_NETWORKS, /* ADDRESS/LEN of either family, several with commas between; may be repeated */
+    CONFIG_NETWORKS, /* ADDRESS/LEN [vlan ID], either family, several with commas between; repeatable */
     CONFIG_GATEWAYS, /* addresses of routers, the same way */
     CONFIG_ROUTES,   /* PREFIX/LEN via ADDRESS, the same way */
 };

@@ -234,13 +234,22 @@ static void plan_user(FILE *out, const struct config *cfg)
         fprintf(out, "user        %s (uid %u)\n", pw ? pw->pw_name : "?", (unsigned)geteuid());
 }
 
+static void plan_address(FILE *out, const struct config_addrs *a, unsigned i)
+{
+    char text[INET6_ADDRSTRLEN];
+
+    fprintf(out, "address     %s/%u", config_addr_text(&a->v[i].addr, text), a->v[i].prefix);
+    if (a->vlan[i])
+        fprintf(out, " in VLAN %u", a->vlan[i]);
+    fputc('\n', out);
+}
+
 static void plan_network(FILE *out, const struct config *cfg)
 {
     char text[INET6_ADDRSTRLEN], via[INET6_ADDRSTRLEN];
 
     for (unsigned i = 0; i < cfg->addresses.count; i++)
-        fprintf(out, "address     %s/%u\n", config_addr_text(&cfg->addresses.v[i].addr, text),
-                cfg->addresses.v[i].prefix);
+        plan_address(out, &cfg->addresses, i);
     if (!cfg->gateways.count)
         fputs("gateway     none\n", out);
     for (unsigned i = 0; i < cfg->gateways.count; i++)

@@ -2,6 +2,7 @@
 #include "daemon/stack.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,6 +35,22 @@ static int open_device(struct stack *s, const struct config *cfg, char *error, s
     return rc;
 }
 
+/* The interface of a VLAN, which the first address that names it makes. */
+static uint8_t interface_of(struct engine_config *e, uint16_t vlan)
+{
+    uint8_t i = 0;
+
+    while (i < e->if_count && e->ifs[i].vlan != vlan)
+        i++;
+    if (i == e->if_count) {
+        assert(i < ENGINE_IF_MAX); /* config_check() counted them. */
+        e->ifs[i] = e->ifs[0];
+        e->ifs[i].vlan = vlan;
+        e->if_count++;
+    }
+    return i;
+}
+
 static void configure(struct stack *s, const struct config *cfg)
 {
     struct engine_config *e = &s->engine_config;
@@ -50,6 +67,8 @@ static void configure(struct stack *s, const struct config *cfg)
     memcpy(e->ifs[0].mac, s->caps.mac, sizeof(e->ifs[0].mac));
     e->addr_count = cfg->addresses.count;
     memcpy(e->addrs, cfg->addresses.v, sizeof(e->addrs));
+    for (unsigned i = 0; i < cfg->addresses.count; i++)
+        e->addrs[i].ifindex = interface_of(e, cfg->addresses.vlan[i]);
     for (unsigned i = 0; i < cfg->gateways.count; i++)
         e->routes[e->route_count++] = cfg->gateways.v[i];
     for (unsigned i = 0; i < cfg->routes.count; i++)
@@ -76,13 +95,13 @@ static int probe(struct stack *s, const struct config *cfg, const struct ip_addr
     return rc;
 }
 
-/* IPv4 only: IPv6 has its own way, which the engine goes (RFC 4862 5.4). */
+/* IPv4 without a tag only: IPv6 has its own way, which the engine goes (RFC 4862 5.4). */
 static int probe_all(struct stack *s, const struct config *cfg, char *error, size_t error_bytes)
 {
     int rc = 0;
 
     for (unsigned i = 0; !rc && i < cfg->addresses.count; i++)
-        if (cfg->addresses.v[i].addr.family == SG_AF_INET)
+        if (cfg->addresses.v[i].addr.family == SG_AF_INET && !cfg->addresses.vlan[i])
             rc = probe(s, cfg, &cfg->addresses.v[i].addr, error, error_bytes);
     return rc;
 }

@@ -14,6 +14,8 @@
 #define ETHERTYPE_OFF  12u
 #define ETHERTYPE_IP4  0x0800u
 #define ETHERTYPE_IP6  0x86ddu
+#define ETHERTYPE_VLAN 0x8100u
+#define VLAN_TAG_BYTES 4u
 #define IP4_FRAGMENT   0x3fffu /* more-fragments bit and offset */
 #define TCP_FLAG_FIN   0x01u
 #define TCP_FLAG_PSH   0x08u
@@ -79,23 +81,26 @@ int offload_csum_fill(uint8_t *frame, uint32_t len, uint32_t csum_start, uint32_
 
 int offload_tcp_layout(const uint8_t *frame, uint32_t len, uint8_t gso_type, struct tcp_layout *ret)
 {
-    const uint8_t *ip = frame + ETH_HDR_BYTES;
-    uint32_t l4;
+    uint32_t l3 = ETH_HDR_BYTES, l4;
+    const uint8_t *ip;
+    uint16_t type;
 
-    if (gso_type == PKT_GSO_TCP4) {
-        if (len < ETH_HDR_BYTES + IP4_HDR_BYTES || get_be16(frame + ETHERTYPE_OFF) != ETHERTYPE_IP4)
-            return -EINVAL;
+    if (len >= l3 + VLAN_TAG_BYTES && get_be16(frame + ETHERTYPE_OFF) == ETHERTYPE_VLAN)
+        l3 += VLAN_TAG_BYTES;
+    if (len < l3 + IP4_HDR_BYTES)
+        return -EINVAL;
+    ip = frame + l3;
+    type = get_be16(ip - 2);
+    if (gso_type == PKT_GSO_TCP4 && type == ETHERTYPE_IP4) {
         uint32_t ihl = (ip[0] & 0xfu) * 4;
         if (ip[0] >> 4 != 4 || ihl < IP4_HDR_BYTES || ip[9] != IP_PROTO_TCP ||
             get_be16(ip + 6) & IP4_FRAGMENT)
             return -EINVAL;
-        l4 = ETH_HDR_BYTES + ihl;
-    } else if (gso_type == PKT_GSO_TCP6) {
-        if (len < ETH_HDR_BYTES + IP6_HDR_BYTES || get_be16(frame + ETHERTYPE_OFF) != ETHERTYPE_IP6)
+        l4 = l3 + ihl;
+    } else if (gso_type == PKT_GSO_TCP6 && type == ETHERTYPE_IP6) {
+        if (len < l3 + IP6_HDR_BYTES || ip[0] >> 4 != 6 || ip[6] != IP_PROTO_TCP)
             return -EINVAL;
-        if (ip[0] >> 4 != 6 || ip[6] != IP_PROTO_TCP)
-            return -EINVAL;
-        l4 = ETH_HDR_BYTES + IP6_HDR_BYTES;
+        l4 = l3 + IP6_HDR_BYTES;
     } else {
         return -EINVAL;
     }
@@ -104,7 +109,7 @@ int offload_tcp_layout(const uint8_t *frame, uint32_t len, uint8_t gso_type, str
     uint32_t tcp_hdr = (frame[l4 + 12] >> 4) * 4u;
     if (tcp_hdr < TCP_HDR_BYTES || len < l4 + tcp_hdr)
         return -EINVAL;
-    ret->l3 = ETH_HDR_BYTES;
+    ret->l3 = (uint16_t)l3;
     ret->l4 = (uint16_t)l4;
     ret->hdr_len = (uint16_t)(l4 + tcp_hdr);
     return 0;

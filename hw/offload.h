@@ -15,9 +15,9 @@
 #include "hw/pktbuf.h"
 
 #define ETH_HDR_BYTES     14u
-#define FRAME_BYTES_MAX   (65535u + ETH_HDR_BYTES) /* the largest IP packet and its Ethernet header */
-#define TCP_CSUM_OFFSET   16u                      /* of the checksum field in the TCP header */
-#define GSO_HDR_BYTES_MAX (ETH_HDR_BYTES + 60u + 60u)
+#define FRAME_BYTES_MAX   (65535u + ETH_HDR_BYTES)         /* the largest IP packet and its Ethernet header */
+#define TCP_CSUM_OFFSET   16u                              /* of the checksum field in the TCP header */
+#define GSO_HDR_BYTES_MAX (ETH_HDR_BYTES + 4u + 60u + 60u) /* with a VLAN tag */
 
 /**
  * The Internet checksum (RFC 1071) of `len` bytes, ready to be stored big-endian.
@@ -35,7 +35,7 @@ int offload_csum_fill(uint8_t *frame, uint32_t len, uint32_t csum_start, uint32_
 
 /** Where the headers of a TCP frame lie; offsets from the Ethernet header. */
 struct tcp_layout {
-    uint16_t l3;      /* IP header: always ETH_HDR_BYTES, VLAN tags are not taken */
+    uint16_t l3;      /* IP header: ETH_HDR_BYTES, or behind one 802.1Q tag */
     uint16_t l4;      /* TCP header */
     uint16_t hdr_len; /* first payload byte */
 };
@@ -43,6 +43,7 @@ struct tcp_layout {
 /**
  * Parse the headers of a frame that is said to be of `gso_type` (PKT_GSO_TCP4 or PKT_GSO_TCP6).
  * @param len  bytes of `frame` that may be read: all headers must lie within
+ * One 802.1Q tag may stand before the IP header.
  * @return 0, or -EINVAL when it is not an unfragmented TCP segment of that IP version without IPv6 extension
  *         headers
  */

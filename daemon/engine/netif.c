@@ -68,13 +68,14 @@ bool netif_init(struct net_tables *t, void *mem, const struct engine_config *cfg
     if (cfg->if_count < 1 || cfg->if_count > ENGINE_IF_MAX || cfg->addr_count > ENGINE_ADDR_MAX ||
         cfg->route_count > ENGINE_ROUTE_MAX)
         return false;
-    t->if_count = cfg->if_count;
     for (uint32_t i = 0; i < cfg->if_count; i++) {
         const struct engine_if *c = &cfg->ifs[i];
 
-        if (!if_ok(c) || netif_find(t, c->dev, c->vlan) < &t->ifs[i])
+        if (!if_ok(c) || netif_find(t, c->dev, c->vlan))
             return false;
-        t->ifs[i] = (struct netif){.c = *c, .mtu6 = c->mtu};
+        t->ifs[t->if_count++] = (struct netif){.c = *c, .mtu6 = c->mtu};
+        if (c->vlan) /* Devices cut frames whose headers stand where there is no tag. */
+            t->ifs[i].c.offloads &= ~(ENGINE_TX_TSO4 | ENGINE_TX_TSO6);
     }
     return add_configured(t, cfg);
 }

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import socket
+import sys
 
 import harness
 from harness import DAEMON_ADDR, case, check, check_equal, wait_for
@@ -149,6 +150,36 @@ def ipv6_duplicate_address(env):
              lambda: re.search(r"address in use by another host: fd00:77:0:0:0:0:0:2", daemon.stderr()))
     check(env.stats()["NdDuplicate"] >= 1, "the counter")
 
+
+
+@case
+def vlan(env):
+    """Tagged frames through the TAP, written by hand: not every kernel here has VLAN devices."""
+    sol_packet, packet_auxdata, eth_p_all = 263, 8, 3
+    env.start_daemon("--address", "10.78.0.2/24 vlan 100")
+    out = harness.run("ping", "-c", "1", "-W", "2", DAEMON_ADDR)
+    check("1 received" in out, "the untagged address beside it")
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(eth_p_all)) as link:
+        link.bind(("sg0", 0))
+        link.setsockopt(sol_packet, packet_auxdata, 1)
+        mac = link.getsockname()[4]
+        own, asked = socket.inet_aton("10.78.0.1"), socket.inet_aton("10.78.0.2")
+        link.send(b"\xff" * 6 + mac + b"\x81\x00\x00\x64\x08\x06" + b"\x00\x01\x08\x00\x06\x04\x00\x01" +
+                  mac + own + bytes(6) + asked)
+
+        def answer():
+            """The VLAN id that an ARP reply from the address came with; the kernel takes the tag out."""
+            if not harness.readable(link, 0.1):
+                return None
+            frame, extra, _, _ = link.recvmsg(2048, 128)
+            if asked + mac + own not in frame:
+                return None
+            if frame[12:14] == b"\x81\x00":
+                return int.from_bytes(frame[14:16], "big")
+            return int.from_bytes(extra[0][2][16:18], sys.byteorder)
+
+        check_equal(wait_for("an answer in the VLAN", answer), 100, "its VLAN")
+    check_equal(env.stats()["DropVlan"], 0, "frames of a VLAN that nobody configured")
 
 
 harness.main()

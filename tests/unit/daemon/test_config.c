@@ -164,8 +164,32 @@ Test(config, addresses)
     cr_assert(config_add(&cfg, config_find("network", "address"), "198.51.100.1/24", error) == 0);
     cr_assert(cfg.addresses.count == 4);
     cr_assert(config_check(&cfg, error) == 0, "%s", error);
+    cr_assert(config_add(&cfg, config_find("network", "address"), "192.0.2.8/25", error) == 0);
+    cr_assert(config_check(&cfg, error) == -EINVAL && strstr(error, "twice"), "%s", error);
+    cr_assert(set(&cfg, "network", "address", "2001:db8::9/64") == 0);
     cr_assert(set(&cfg, "network", "ipv6", "no") == 0);
     cr_assert(config_check(&cfg, error) == -EINVAL && strstr(error, "2001:db8::9"), "%s", error);
+}
+
+Test(config, addresses_in_vlans)
+{
+    static const char *bad[] = {"10.0.0.1/8 vlan", "10.0.0.1/8 vlan 0", "10.0.0.1/8 vlan 4095",
+                                "10.0.0.1/8 vlan 5 6", "10.0.0.1/8 lan 5"};
+    struct config cfg;
+
+    config_init(&cfg);
+    cr_assert(set(&cfg, "network", "address", "10.0.0.1/8, 192.0.2.1/24 vlan 5, 2001:db8::1/64 vlan 5") == 0);
+    cr_assert(cfg.addresses.count == 3 && !cfg.addresses.vlan[0] && cfg.addresses.vlan[2] == 5);
+    cr_assert(config_check(&cfg, error) == 0, "%s", error);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        cr_assert(set(&cfg, "network", "address", bad[i]) == -EINVAL, "\"%s\"", bad[i]);
+    for (unsigned i = 0; i < ENGINE_IF_MAX; i++) {
+        char text[40];
+
+        (void)snprintf(text, sizeof(text), "10.0.%u.1/24 vlan %u", i, i + 1);
+        cr_assert(config_add(&cfg, config_find("network", "address"), text, error) == 0);
+    }
+    cr_assert(config_check(&cfg, error) == -EINVAL && strstr(error, "VLAN"), "%s", error);
 }
 
 Test(config, routes)
