@@ -49,7 +49,8 @@ static uint32_t put_options(const struct tcp_reply *r, uint8_t *o)
     if (r->has_fo) {
         *o++ = TCP_OPT_FASTOPEN;
         *o++ = (uint8_t)(2 + r->fo_len);
-        memcpy(o, r->fo, r->fo_len);
+        if (r->fo_len)
+            memcpy(o, r->fo, r->fo_len);
         o += r->fo_len;
         while ((o - start) % 4)
             *o++ = TCP_OPT_NOP;
