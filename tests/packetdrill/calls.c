@@ -186,6 +186,14 @@ static int connect_stream(struct pd_fd *f, const struct ip_ep *remote)
     return connect_end(f);
 }
 
+int pd_connect(struct pd_fd *f, const struct sockaddr *addr, socklen_t bytes)
+{
+    struct ip_ep remote;
+    int rc = to_endpoint(addr, bytes, &remote);
+
+    return rc ? rc : connect_stream(f, &remote);
+}
+
 static int do_connect(void *self, int fd, const struct sockaddr *addr, socklen_t bytes)
 {
     struct ip_ep remote;

@@ -276,6 +276,24 @@ static int64_t send_dgram(struct pd_fd *f, const void *buf, size_t len, const st
     return app_sendto(&pd.h, f->slot, buf, len, ((uint8_t *)&to.sin_addr)[3], ntohs(to.sin_port));
 }
 
+/* MSG_FASTOPEN is connect() and write() in one (RFC 7413 A.1). */
+static int64_t send_fastopen(struct pd_fd *f, const void *buf, size_t len, int flags,
+                             const struct sockaddr *addr, socklen_t bytes)
+{
+    int rc;
+
+    if (pd_slot(f)->d.state != SG_ST_OPEN && !f->connecting)
+        return -EISCONN;
+    if (f->connecting)
+        return -EALREADY;
+    if (!addr)
+        return -EINVAL;
+    rc = engine_setopt(pd.h.e, pd.h.sid, f->slot, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1, pd.h.now_us);
+    if (!rc)
+        rc = pd_connect(f, addr, bytes);
+    return rc ? rc : send_more(f, buf, len, flags);
+}
+
 static int64_t send_any(int fd, const void *buf, size_t len, int flags, const struct sockaddr *addr,
                         socklen_t bytes)
 {
@@ -283,10 +301,12 @@ static int64_t send_any(int fd, const void *buf, size_t len, int flags, const st
 
     if (!f)
         return -errno;
-    if (flags & ~SEND_FLAGS)
+    if (flags & ~(SEND_FLAGS | MSG_FASTOPEN) || (flags & MSG_FASTOPEN && f->type != SOCK_STREAM))
         return -EOPNOTSUPP;
     if (!buf && len)
         return -EFAULT;
+    if (flags & MSG_FASTOPEN)
+        return send_fastopen(f, buf, len, flags & ~MSG_FASTOPEN, addr, bytes);
     return f->type == SOCK_STREAM ? send_more(f, buf, len, flags) : send_dgram(f, buf, len, addr, bytes);
 }
 

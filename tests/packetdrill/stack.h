@@ -133,6 +133,9 @@ uint32_t pd_ready_bits(const struct pd_fd *f);
 /** Look for edges on all watched descriptors. */
 void pd_watch_edges(void);
 
+/** connect() of a stream; 0 or a negative errno. */
+int pd_connect(struct pd_fd *f, const struct sockaddr *addr, socklen_t bytes);
+
 /* The calls, by file. */
 struct pd_interface;
 void pd_calls_fill(struct pd_interface *i);
