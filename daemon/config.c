@@ -111,6 +111,8 @@ const struct config_key config_keys[] = {
      "segments in flight of all connections together"},
     {"limits", "flights", CONFIG_NUMBER, ENGINE(flight_max), 1, POOL_MAX, "65536", NULL, NULL,
      "connections that have data in flight at once"},
+    {"limits", "paced", CONFIG_NUMBER, ENGINE(path_max), 1, POOL_MAX, "16384", NULL, NULL,
+     "connections with bbr or a pacing rate at once; bbr gives way to cubic beyond"},
     {"limits", "holes", CONFIG_NUMBER, ENGINE(reasm_max), 1, POOL_MAX, "32768", NULL, NULL,
      "connections that have out-of-order data at once"},
     {"limits", "reassemblies", CONFIG_NUMBER, ENGINE(frag_max), 1, 65536, "16", NULL, NULL,

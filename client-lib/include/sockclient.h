@@ -553,6 +553,7 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_SO_LINGER        13 /* struct sc_linger */
 #define SC_SO_RCVTIMEO      20 /* struct timeval, or int in milliseconds; 0: for ever. Receiving and accept */
 #define SC_SO_SNDTIMEO      21 /* the same of sending and connect */
+#define SC_SO_MAX_PACING_RATE 47 /* int: bytes a second that are sent at most; -1: no bound */
 #define SC_SO_ACCEPTCONN    30 /* int, get only: 1 for a listener */
 /* Option name at SC_SOL_IPV6. */
 #define SC_IPV6_V6ONLY      26 /* int: leave IPv4 to others; before bind only */
@@ -565,7 +566,7 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_TCP_KEEPCNT      6  /* probes until the connection is given up */
 #define SC_TCP_INFO         11 /* struct tcp_info of <linux/tcp.h>, get only; docs/options.md */
 #define SC_TCP_QUICKACK     12 /* don't delay acknowledgements */
-#define SC_TCP_CONGESTION   13 /* char[]: congestion control, "cubic" or "reno"; -ENOENT: no such name */
+#define SC_TCP_CONGESTION   13 /* char[]: congestion control, "cubic", "reno", "bbr"; -ENOENT: unknown */
 #define SC_TCP_USER_TIMEOUT 18 /* milliseconds that sent data may stay unacknowledged; 0: the default */
 
 /** Value of SO_LINGER; layout of POSIX's struct linger. */

@@ -1,12 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/engine/engine_int.h"
 
-static const struct cc_ops *const all[CC_COUNT] = {[CC_CUBIC] = &cc_cubic, [CC_RENO] = &cc_newreno};
+static const struct cc_ops *const all[CC_COUNT] = {
+    [CC_CUBIC] = &cc_cubic, [CC_RENO] = &cc_newreno, [CC_BBR] = &cc_bbr};
 
 const struct cc_ops *cc_by_id(uint8_t id)
 {
     ENG_ASSERT(id < CC_COUNT);
     return all[id];
+}
+
+void cc_end(struct engine *e, struct tcp_conn *c)
+{
+    path_put(e, c);
+}
+
+void cc_change(struct engine *e, struct tcp_conn *c, uint8_t id)
+{
+    const struct cc_ops *old = cc_by_id(c->o.cc);
+
+    if (id == c->o.cc)
+        return;
+    c->o.cc = id;
+    if (c->state < TCPS_ESTABLISHED)
+        return;
+    if (old->release)
+        old->release(e, c);
+    cc_by_id(id)->init(e, c);
 }
 
 uint64_t cc_name(uint8_t id)
@@ -40,7 +60,8 @@ void cc_restart_after_idle(const struct engine *e, struct tcp_conn *c)
     uint32_t keep = c->cwnd / 4 * 3;
     uint64_t idle;
 
-    if (!e->cfg.idle_restart || !c->sent_us || tcp_flight(c) || c->cwnd <= floor)
+    if (!e->cfg.idle_restart || cc_by_id(c->o.cc)->control || !c->sent_us || tcp_flight(c) ||
+        c->cwnd <= floor)
         return;
     idle = e->now_us - c->sent_us;
     if (idle <= c->rto_us)

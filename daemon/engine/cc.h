@@ -4,6 +4,7 @@
  *
  *   cc.c         the table; idle restart (RFC 2861)   cc_newreno.c  NewReno (RFC 5681, 6582)
  *   cc_cubic.c   CUBIC (RFC 9438)                     cc_hystart.c  HyStart++ (RFC 9406) for it
+ *   cc_bbr.c     BBR version 3, with cc_path.h
  *
  * When to reduce is loss recovery's business (tcp_recovery.c); by how much, and how to grow, is the
  * algorithm's.
@@ -16,9 +17,11 @@
 
 struct engine;
 struct tcp_conn;
+struct tx_seg;
+struct tx_rate;
 
 /* Congestion control ids: index into the table, word of the setting tcp.congestion. */
-enum cc_id { CC_CUBIC = 0, CC_RENO, CC_COUNT };
+enum cc_id { CC_CUBIC = 0, CC_RENO, CC_BBR, CC_COUNT };
 
 /** One acknowledgment. */
 struct cc_ack {
@@ -30,20 +33,33 @@ struct cc_ack {
 struct cc_ops {
     const char *name; /* at most 8 bytes, so that it fits the value of an option */
     /** Start on a connection, new or not. The state of another algorithm may lie in c->cc. */
-    void (*init)(struct tcp_conn *c);
-    /** Not called while recovery governs the window. */
+    void (*init)(struct engine *e, struct tcp_conn *c);
+    /** Not called while recovery governs the window; not at all with control(). */
     void (*on_ack)(struct tcp_conn *c, const struct cc_ack *a);
     /** Congestion: returns the new slow start threshold. */
-    uint32_t (*ssthresh)(struct tcp_conn *c, uint64_t now_us);
+    uint32_t (*ssthresh)(struct engine *e, struct tcp_conn *c);
     /** A time-out, after ssthresh(). */
-    void (*on_rto)(struct tcp_conn *c);
+    void (*on_rto)(struct engine *e, struct tcp_conn *c);
     /** The last ssthresh() was for nothing; cwnd and ssthresh have been restored. */
-    void (*on_undo)(struct tcp_conn *c);
+    void (*on_undo)(struct engine *e, struct tcp_conn *c);
+
+    /* An algorithm with a model of the path; NULL otherwise. With a path record only, but on_send(). */
+    /** Every ACK, in recovery too: sets cwnd and the pacing rate from the sample (cc_path.h). */
+    void (*control)(struct engine *e, struct tcp_conn *c);
+    void (*on_lost)(struct engine *e, struct tcp_conn *c, const struct tx_seg *t, const struct tx_rate *r);
+    /** Before sending. */
+    void (*on_send)(struct engine *e, struct tcp_conn *c);
+    /** Another algorithm takes over, or the connection is over. */
+    void (*release)(struct engine *e, struct tcp_conn *c);
 };
 
-extern const struct cc_ops cc_newreno, cc_cubic;
+extern const struct cc_ops cc_newreno, cc_cubic, cc_bbr;
 
 const struct cc_ops *cc_by_id(uint8_t id);
+/** The algorithm of a connection may change. */
+void cc_change(struct engine *e, struct tcp_conn *c, uint8_t id);
+/** The connection is over. */
+void cc_end(struct engine *e, struct tcp_conn *c);
 /** @param name  the name's bytes, the first in the lowest 8 bits, padded with zeros. CC_COUNT: unknown */
 uint8_t cc_find(uint64_t name);
 /** The same form of an algorithm's name. */

@@ -70,10 +70,11 @@ static uint32_t cube_root(uint64_t x)
     return (uint32_t)r;
 }
 
-static void cubic_init(struct tcp_conn *c)
+static void cubic_init(struct engine *e, struct tcp_conn *c)
 {
     struct cubic *q = cubic(c);
 
+    (void)e;
     *q = (struct cubic){.phase = c->ssthresh == INT32_MAX ? FIRST_SLOW_START : NO_EPOCH};
     if (q->phase == FIRST_SLOW_START)
         hystart_init(&q->hystart, c);
@@ -188,13 +189,13 @@ static void cubic_on_ack(struct tcp_conn *c, const struct cc_ack *a)
         c->cwnd = WND_MAX;
 }
 
-static uint32_t cubic_ssthresh(struct tcp_conn *c, uint64_t now_us)
+static uint32_t cubic_ssthresh(struct engine *e, struct tcp_conn *c)
 {
     struct cubic *q = cubic(c);
     uint32_t cwnd = c->cwnd < WND_MAX ? c->cwnd : WND_MAX;
     uint32_t reduced = (uint32_t)((uint64_t)cwnd * BETA_NUM / BETA_DEN);
 
-    (void)now_us;
+    (void)e;
     if (q->phase == FIRST_SLOW_START)
         q->phase = NO_EPOCH;
     q->undo_w_max = q->w_max;
@@ -210,16 +211,18 @@ static uint32_t cubic_ssthresh(struct tcp_conn *c, uint64_t now_us)
 }
 
 /* RFC 9438 4.8: after a time-out the curve starts where slow start ends, with K = 0. */
-static void cubic_on_rto(struct tcp_conn *c)
+static void cubic_on_rto(struct engine *e, struct tcp_conn *c)
 {
+    (void)e;
     cubic(c)->w_max = 0;
 }
 
 /* RFC 9438 4.9: as if the reduction had not been. */
-static void cubic_on_undo(struct tcp_conn *c)
+static void cubic_on_undo(struct engine *e, struct tcp_conn *c)
 {
     struct cubic *q = cubic(c);
 
+    (void)e;
     if (!q->reduced) { /* A new curve has begun: one from the restored window is all there is to give. */
         q->phase = NO_EPOCH;
         return;

@@ -15,8 +15,9 @@ static struct newreno *newreno(struct tcp_conn *c)
     return (struct newreno *)(void *)c->cc;
 }
 
-static void newreno_reset(struct tcp_conn *c)
+static void newreno_reset(struct engine *e, struct tcp_conn *c)
 {
+    (void)e;
     newreno(c)->bytes_acked = 0;
 }
 
@@ -36,11 +37,11 @@ static void newreno_on_ack(struct tcp_conn *c, const struct cc_ack *a)
 }
 
 /* RFC 5681 equation 4. */
-static uint32_t newreno_ssthresh(struct tcp_conn *c, uint64_t now_us)
+static uint32_t newreno_ssthresh(struct engine *e, struct tcp_conn *c)
 {
     uint32_t half = tcp_flight(c) / 2;
 
-    (void)now_us;
+    (void)e;
     return half > 2u * c->mss ? half : 2u * c->mss;
 }
 

@@ -157,6 +157,7 @@ const char *engine_check(const struct engine *e)
     for (uint32_t i = 0; i < e->tcp.listener_pool.high; i++)
         listeners += e->tcp.listeners[i].s.kind == SK_LISTEN;
     bad = tcp_flight_check(e);
+    bad = bad ? bad : path_check(e);
     bad = bad ? bad : neigh_check(e);
     bad = bad ? bad : frag_check(e);
     bad = bad ? bad : udp_check(e);

@@ -6,6 +6,7 @@
  * What is of use only for a while lies in records of bounded pools, taken when it is first needed and given
  * back afterwards:
  *   tx_flight  while something is in flight, and a little longer (tcp_flight.h)
+ *   cc_path    while it is paced (cc_path.h)
  *   rx_reasm   while there is a hole, or a duplicate to report (tcp_reass.c)
  * New state belongs here only if an idle connection can't do without it. State of congestion control that may
  * be forgotten when nothing is in flight belongs into tx_flight; an algorithm that must keep more than cc[]
@@ -39,7 +40,8 @@ struct tcp_options_set {
     uint8_t keep_count;
     uint8_t cc; /* congestion control id */
     uint32_t user_timeout_ms;
-    uint16_t user_mss; /* TCP_MAXSEG, 0: none */
+    uint32_t pacing_max; /* SO_MAX_PACING_RATE, bytes a second; 0: none */
+    uint16_t user_mss;   /* TCP_MAXSEG, 0: none */
     uint8_t rcv_log2, snd_log2;
     uint8_t syn_count;   /* TCP_SYNCNT: times a SYN or SYN-ACK is sent again; 0: the engine's default */
     uint8_t defer;       /* TCP_DEFER_ACCEPT: SYN-ACKs until a connection without data is taken; 0: at once */
@@ -99,6 +101,7 @@ struct tcp_conn {
     uint32_t listener;         /* index, with TF_EMBRYO or TF_FASTOPEN */
     uint32_t flight;           /* tx_flight index, NIL: none */
     uint32_t reasm;            /* rx_reasm index, NIL: none */
+    uint32_t path;             /* cc_path index, NIL: none */
 
     /* Send sequence space (RFC 9293 3.3.1). s.tx.head corresponds to snd_una, s.tx.tail to what is queued. */
     uint32_t iss, snd_una, snd_nxt;

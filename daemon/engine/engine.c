@@ -33,6 +33,7 @@ void engine_config_default(struct engine_config *cfg)
         .txseg_max = 262144,
         .flight_max = 65536,
         .reasm_max = 32768,
+        .path_max = 16384,
         .frag_max = 16,
         .pkt_max = 512,
         .ifs = {{.mtu = 1500, .tx_frame_max = 1514}},
@@ -83,9 +84,9 @@ void engine_config_gateway4(struct engine_config *cfg, const uint8_t ip[4])
 
 static bool config_ok(const struct engine_config *c)
 {
-    const uint32_t pools[] = {c->conn_max,  c->listen_max,  c->udp_max,    c->req_max,
-                              c->tw_max,    c->session_max, c->neigh_max,  c->range_max,
-                              c->txseg_max, c->frag_max,    c->flight_max, c->reasm_max};
+    const uint32_t pools[] = {c->conn_max,    c->listen_max, c->udp_max,   c->req_max,   c->tw_max,
+                              c->session_max, c->neigh_max,  c->range_max, c->txseg_max, c->frag_max,
+                              c->flight_max,  c->reasm_max,  c->path_max};
 
     for (size_t i = 0; i < ARRAY_LEN(pools); i++)
         if (pools[i] < 1 || pools[i] > 1u << 26)
@@ -213,6 +214,7 @@ static void write_header(struct arena_header *h, const struct engine_config *cfg
                     cfg->txseg_max,
                     cfg->flight_max,
                     cfg->reasm_max,
+                    cfg->path_max,
                     cfg->udp_max};
     const struct sip_key fixed = {{ARENA_MAGIC, ARENA_LAYOUT_VERSION}};
 

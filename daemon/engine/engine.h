@@ -93,7 +93,7 @@ enum engine_when { ENGINE_AUTO, ENGINE_ALWAYS, ENGINE_NEVER };
 
 /* Algorithms of congestion control: the names that TCP_CONGESTION and the setting know, in the order of
  * enum cc_id. The value of the option is the name itself: its first byte lowest, zeros behind it. */
-#define ENGINE_CONGESTION_WORDS "cubic reno"
+#define ENGINE_CONGESTION_WORDS "cubic reno bbr"
 
 /** Everything the engine is told at start. engine_config_default() fills in sane values. */
 struct engine_config {
@@ -109,6 +109,7 @@ struct engine_config {
     uint32_t range_max;        /* out-of-order ranges, all connections together */
     uint32_t txseg_max;        /* segments in flight, all connections together */
     uint32_t flight_max;       /* connections with something in flight at once */
+    uint32_t path_max;         /* connections that are paced (BBR, SO_MAX_PACING_RATE) at once */
     uint32_t reasm_max;        /* connections with out-of-order data at once */
     uint32_t frag_max;         /* datagrams under reassembly */
     uint32_t pkt_max;          /* frames queued to send (power of two) */

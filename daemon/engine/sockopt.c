@@ -419,14 +419,12 @@ static int set_congestion(struct engine *e, struct sock *s, uint64_t name)
     struct tcp_options_set *o = options_of(s);
     uint8_t id = cc_find(name);
 
-    (void)e;
     if (id == CC_COUNT)
         return -ENOENT;
-    if (id == o->cc)
-        return 0;
-    o->cc = id;
-    if (s->kind == SK_TCP && ((struct tcp_conn *)s)->state >= TCPS_ESTABLISHED)
-        cc_by_id(id)->init((struct tcp_conn *)s);
+    if (s->kind == SK_TCP)
+        cc_change(e, (struct tcp_conn *)s, id);
+    else
+        o->cc = id;
     return 0;
 }
 
@@ -531,6 +529,24 @@ static int get_fastopen(struct engine *e, struct sock *s, uint64_t *value)
     return 0;
 }
 
+/* Bytes a second; Linux's "no limit" is all ones. */
+static int set_pacing(struct engine *e, struct sock *s, uint64_t value)
+{
+    options_of(s)->pacing_max = value > UINT32_MAX - 1 ? 0 : (uint32_t)value;
+    if (s->kind == SK_TCP)
+        pace_option(e, (struct tcp_conn *)s);
+    return 0;
+}
+
+static int get_pacing(struct engine *e, struct sock *s, uint64_t *value)
+{
+    const struct tcp_options_set *o = options_of(s);
+
+    (void)e;
+    *value = o->pacing_max ? o->pacing_max : UINT64_MAX;
+    return 0;
+}
+
 /* ---- The table ------------------------------------------------------------------------------------- */
 
 /* Read in words (tcp_info_word()), which engine_getopt() sees to. */
@@ -557,6 +573,7 @@ static const struct opt table[] = {
     {L_SOCKET, 36, ON_ALL, 0, ANY, "SO_MARK", set_mark, get_zero},
     {L_SOCKET, 38, ON_ALL, 0, ANY, "SO_PROTOCOL", NULL, get_protocol},
     {L_SOCKET, 39, ON_ALL, 0, ANY, "SO_DOMAIN", NULL, get_domain},
+    {L_SOCKET, 47, ON_TCP, 0, 1, UINT64_MAX, "SO_MAX_PACING_RATE", set_pacing, get_pacing},
 
     {L_IP, 1, ON_ALL, 0, 0, 255, "IP_TOS", set_tos, get_tos},
     {L_IP, 2, ON_ALL, 0, 0, 255, "IP_TTL", set_ttl, get_ttl},

@@ -150,6 +150,8 @@ enum stat {
     ST_TCP_TW_OVERFLOW,  /* pushed out early */
     ST_TCP_TXSEG_EMPTY,  /* sending waited for a segment record */
     ST_TCP_FLIGHT_EMPTY, /* sending waited for a flight record */
+    ST_TCP_PATH_EMPTY,   /* no record for a paced connection */
+    ST_TCP_CC_FALLBACK,  /* so CUBIC took the place of BBR */
     ST_TCP_CONN_FULL,    /* no connection record */
     /* Applications */
     ST_APP_KICKS,

@@ -23,6 +23,7 @@
 #define ENGINE_TCP_H
 
 #include "daemon/engine/cc.h"
+#include "daemon/engine/cc_path.h"
 #include "daemon/engine/conn.h"
 #include "daemon/engine/engine_int.h"
 #include "daemon/engine/wire/tcp.h"
@@ -112,7 +113,6 @@ struct tx_seg {
     uint32_t q_next, q_prev; /* in tx_flight.sent or .lost, as the marks say; a SACKed one is in neither */
     uint16_t flags;     /* TXS_* */
     uint16_t retrans;   /* times sent again */
-    uint64_t delivered; /* conn.delivered when it was sent: delivery rate samples */
 };
 
 /** Ends of a list of segments through q_next. */
@@ -227,13 +227,17 @@ struct tcp_table {
     struct tx_seg *segs;
     struct tx_flight *flights;
     struct rx_reasm *reasms;
+    struct cc_path *paths;
+    struct tx_rate *rates; /* one for each tx_seg, used while its connection has a path record */
     /* scratch */
-    struct pool conn_pool, listener_pool, req_pool, tw_pool, range_pool, seg_pool, flight_pool, reasm_pool;
+    struct pool conn_pool, listener_pool, req_pool, tw_pool, range_pool, seg_pool, flight_pool, reasm_pool,
+        path_pool;
     struct fo_entry *fo_cache;
     uint64_t fo_uses;
     uint32_t listen_bucket[LISTEN_BUCKETS]; /* listener index */
     uint32_t tx_head, tx_tail;              /* connections with something to send, through tx_next */
     uint32_t tw_oldest, tw_newest;
+    uint32_t path_oldest, path_newest;     /* cc_path: by last use */
     uint32_t linger_oldest, linger_newest; /* tx_flight: kept after the flight, taken back when needed */
     uint32_t sack_steps; /* segments that the SACK blocks of the last ACK looked at */
     uint32_t tw_iss; /* while a SYN that ended a TIME_WAIT is handed on: the sequence number to use; else 0 */

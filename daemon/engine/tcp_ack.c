@@ -145,6 +145,8 @@ bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s
         return true;
     }
     take_echo(c, s, &a);
+    if (has_path(c))
+        rate_ack_begin(e, c);
     tcp_recovery_sack(e, c, s, &a);
     if (s->ack != c->snd_una) {
         tcp_recovery_cum(e, c, s->ack, &a);

@@ -20,7 +20,8 @@ size_t tcp_arena_bytes(const struct engine_config *cfg)
            ALIGN64(cfg->range_max * sizeof(struct rx_range)) +
            ALIGN64(cfg->txseg_max * sizeof(struct tx_seg)) +
            ALIGN64(cfg->flight_max * sizeof(struct tx_flight)) +
-           ALIGN64(cfg->reasm_max * sizeof(struct rx_reasm));
+           ALIGN64(cfg->reasm_max * sizeof(struct rx_reasm)) +
+           ALIGN64(cfg->path_max * sizeof(struct cc_path)) + ALIGN64(cfg->txseg_max * sizeof(struct tx_rate));
 }
 
 size_t tcp_scratch_bytes(const struct engine_config *cfg)
@@ -29,7 +30,7 @@ size_t tcp_scratch_bytes(const struct engine_config *cfg)
            ALIGN64((size_t)cfg->listen_max * 4) + ALIGN64((size_t)cfg->req_max * 4) +
            ALIGN64((size_t)cfg->tw_max * 4) + ALIGN64((size_t)cfg->range_max * 4) +
            ALIGN64((size_t)cfg->txseg_max * 4) + ALIGN64((size_t)cfg->flight_max * 4) +
-           ALIGN64((size_t)cfg->reasm_max * 4);
+           ALIGN64((size_t)cfg->reasm_max * 4) + ALIGN64((size_t)cfg->path_max * 4);
 }
 
 /* Lowest indices are handed out first, so that few records stay in few pages. */
@@ -66,6 +67,10 @@ void tcp_init(struct engine *e, void *arena, void *scratch)
     t->flights = (void *)a;
     a += ALIGN64(cfg->flight_max * sizeof(struct tx_flight));
     t->reasms = (void *)a;
+    a += ALIGN64(cfg->reasm_max * sizeof(struct rx_reasm));
+    t->paths = (void *)a;
+    a += ALIGN64(cfg->path_max * sizeof(struct cc_path));
+    t->rates = (void *)a;
     t->fo_cache = (void *)s;
     s += ALIGN64(tcp_fastopen_bytes());
     s = pool_init(&t->conn_pool, s, cfg->conn_max);
@@ -75,7 +80,9 @@ void tcp_init(struct engine *e, void *arena, void *scratch)
     s = pool_init(&t->range_pool, s, cfg->range_max);
     s = pool_init(&t->seg_pool, s, cfg->txseg_max);
     s = pool_init(&t->flight_pool, s, cfg->flight_max);
-    (void)pool_init(&t->reasm_pool, s, cfg->reasm_max);
+    s = pool_init(&t->reasm_pool, s, cfg->reasm_max);
+    (void)pool_init(&t->path_pool, s, cfg->path_max);
+    t->path_oldest = t->path_newest = NIL;
     t->linger_oldest = t->linger_newest = NIL;
     for (uint32_t i = 0; i < LISTEN_BUCKETS; i++)
         t->listen_bucket[i] = NIL;
@@ -105,7 +112,7 @@ struct tcp_conn *tcp_conn_new(struct engine *e)
     c->s.sid = c->s.heap_sid = -1;
     c->s.pub_state = SG_ST_OPEN;
     c->tx_next = c->tx_prev = c->acc_next = c->listener = NIL;
-    c->flight = c->reasm = NIL;
+    c->flight = c->reasm = c->path = NIL;
     c->o.rcv_log2 = e->cfg.rcvbuf_log2;
     c->o.snd_log2 = e->cfg.sndbuf_log2;
     c->o.cc = e->cfg.congestion;
@@ -214,7 +221,8 @@ void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us)
     c->rcvd_us = now_us;
     c->data_rcvd_tick = (uint32_t)(now_us >> TCP_TICK_SHIFT);
     c->snd_sml = c->snd_una;
-    cc_by_id(c->o.cc)->init(c);
+    cc_by_id(c->o.cc)->init(e, c);
+    pace_option(e, c);
     c->s.pub_state = SG_ST_CONNECTED;
     tcp_keepalive_restart(e, c);
 }
@@ -273,6 +281,7 @@ void tcp_conn_end(struct engine *e, struct tcp_conn *c, int error)
     c->rto_mode = RTO_OFF;
     tcp_flight_free(e, c);
     tcp_reass_free(e, c);
+    cc_end(e, c);
     if (c->s.bind_flags & BIND_COUNT)
         sock_port_release(e, &c->s); /* A port that was bound by hand stays bound until close. */
     if (c->flags & TF_ORPHAN)

@@ -245,6 +245,8 @@ void tcp_seg_lost(struct engine *e, struct tx_flight *f, uint32_t seg, struct tc
     if (t->flags & TXS_RETRANS)
         stat_inc(&e->stats, ST_TCP_LOST_RETRANSMIT);
     tcp_seg_mark(e, f, seg, TXS_LOST);
+    if (has_path(&e->tcp.conns[f->conn]))
+        rate_lost(e, &e->tcp.conns[f->conn], seg);
     a->lost_bytes += seg_len(t);
 }
 
@@ -263,12 +265,8 @@ bool tcp_seg_push(struct engine *e, struct tcp_conn *c, uint32_t start, uint32_t
         pool_put(&e->tcp.seg_pool, i);
         return false;
     }
-    *seg_at(e, i) = (struct tx_seg){.start = start,
-                                    .end = end,
-                                    .xmit_us = e->now_us,
-                                    .next = NIL,
-                                    .flags = flags,
-                                    .delivered = c->delivered};
+    *seg_at(e, i) =
+        (struct tx_seg){.start = start, .end = end, .xmit_us = e->now_us, .next = NIL, .flags = flags};
     f = flight_mut(e, c);
     if (f->seg_tail != NIL)
         seg_at(e, f->seg_tail)->next = i;
@@ -301,6 +299,8 @@ bool tcp_seg_split(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t 
     if (f->seg_tail == seg)
         f->seg_tail = i;
     f->seg_count++;
+    if (has_path(c))
+        rate_split(e, seg, i);
     return true;
 }
 
@@ -337,5 +337,7 @@ void tcp_seg_resent(struct engine *e, struct tcp_conn *c, uint32_t seg)
         f->retrans_us = e->now_us;
     f->undo_retrans += seg_len(t);
     c->total_retrans++;
+    if (has_path(c))
+        rate_sent(e, c, seg);
     stat_inc(&e->stats, ST_TCP_RETRANS_SEGS);
 }

@@ -28,6 +28,19 @@ static inline struct tx_flight *flight_mut(struct engine *e, const struct tcp_co
     return &e->tcp.flights[c->flight];
 }
 
+/** It is paced, and what is delivered is measured (cc_path.h). */
+static inline bool has_path(const struct tcp_conn *c)
+{
+    return c->path != NIL;
+}
+
+/** The connection must have one. */
+static inline struct cc_path *path_of(const struct engine *e, const struct tcp_conn *c)
+{
+    ENG_ASSERT(c->path != NIL);
+    return &e->tcp.paths[c->path];
+}
+
 static inline struct tx_seg *seg_at(struct engine *e, uint32_t i)
 {
     return &e->tcp.segs[i];

@@ -318,7 +318,8 @@ void tcp_send_probe(struct engine *e, struct tcp_conn *c)
 
 /* ---- Deciding ------------------------------------------------------------------------------------- */
 
-static uint32_t gso_bytes_max(const struct engine *e, const struct tcp_conn *c)
+/* Most payload that the device takes in one frame. */
+static uint32_t gso_device_max(const struct engine *e, const struct tcp_conn *c)
 {
     uint32_t frame_max = net_gso_frame_max(e, &c->s.remote), max = GSO_PAYLOAD_MAX;
 
@@ -326,8 +327,19 @@ static uint32_t gso_bytes_max(const struct engine *e, const struct tcp_conn *c)
         return c->mss;
     if (frame_max < max + GSO_HDR_BYTES_MAX)
         max = frame_max > c->mss + GSO_HDR_BYTES_MAX ? frame_max - GSO_HDR_BYTES_MAX : c->mss;
+    max -= max % c->mss;
+    return max > c->mss ? max : c->mss;
+}
+
+/* As much of that as should go at once now. */
+static uint32_t gso_bytes_max(const struct engine *e, const struct tcp_conn *c)
+{
+    uint32_t max = gso_device_max(e, c);
+
     if (max > c->cwnd / 2) /* so that the first half's ACKs release data while the second is on its way */
         max = c->cwnd / 2;
+    if (has_path(c) && max > pace_quantum(e, c))
+        max = pace_quantum(e, c);
     max -= max % c->mss;
     return max > c->mss ? max : c->mss;
 }
@@ -431,6 +443,10 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
         ENG_ASSERT(false); /* The caller made sure of a frame. */
     if (len)
         tcp_delack_answered(e, c);
+    if (has_path(c)) {
+        rate_sent(e, c, flight_of(e, c)->seg_tail);
+        pace_sent(e, c, len);
+    }
     if (len && len < c->mss)
         c->snd_sml = end;
     if (idle)
@@ -457,7 +473,7 @@ static bool resend(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t 
     if (len > max + !!(t->flags & TXS_FIN)) {
         if (!tcp_seg_split(e, c, seg, t->start + max)) {
             /* Without a record for the rest the whole goes out again, if the device takes it. */
-            if (len > gso_bytes_max(e, c) + !!(t->flags & TXS_FIN))
+            if (len > gso_device_max(e, c) + !!(t->flags & TXS_FIN))
                 return false;
         }
         len = t->end - t->start;
@@ -470,6 +486,8 @@ static bool resend(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t 
     if (!emit(e, c, &o))
         return false;
     tcp_seg_resent(e, c, seg);
+    if (has_path(c))
+        pace_sent(e, c, len);
     flight_mut(e, c)->prr_out += len;
     /* The head has a whole time-out from its last transmission, as in Linux. */
     if (c->rto_mode == RTO_OFF || (seg == flight_of(e, c)->seg_head && c->rto_mode == RTO_REXMIT))
@@ -546,6 +564,7 @@ static bool frto_gives_up(struct engine *e, struct tcp_conn *c)
 
 bool tcp_output(struct engine *e, struct tcp_conn *c)
 {
+    const struct cc_ops *cc = cc_by_id(c->o.cc);
     uint32_t sent = 0;
     bool fin;
 
@@ -570,6 +589,8 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
 
         if (pktq_room(&e->txq) <= TX_RESERVE || sent >= TX_SHARE_BYTES)
             return false;
+        if (has_path(c) && !pace_ok(e, c))
+            break;
         if (seg != NIL) {
             if (room < c->mss && tcp_pipe(e, c) > 0)
                 break;
@@ -584,10 +605,14 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
                 continue;
             break;
         }
+        if (cc->on_send)
+            cc->on_send(e, c);
         len = next_len(e, c, &fin);
         if (!len && !fin) {
             if (frto_gives_up(e, c))
                 continue;
+            if (has_path(c) && !tcp_unsent(c))
+                rate_app_limited(e, c);
             break;
         }
         if (!send_new(e, c, len, fin))

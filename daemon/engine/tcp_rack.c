@@ -135,7 +135,7 @@ static void probe_repaired(struct engine *e, struct tcp_conn *c)
     stat_inc(&e->stats, ST_TCP_LOSS_PROBE_RECOVERY);
     if (c->ca_state != CA_OPEN)
         return; /* Recovery has responded. */
-    c->ssthresh = cc_by_id(c->o.cc)->ssthresh(c, e->now_us);
+    c->ssthresh = cc_by_id(c->o.cc)->ssthresh(e, c);
     if (c->cwnd > c->ssthresh)
         c->cwnd = c->ssthresh;
 }

@@ -63,7 +63,7 @@ static void undo(struct engine *e, struct tcp_conn *c, struct tx_flight *f, enum
     f->frto = FRTO_OFF;
     f->dup_acks = 0;
     c->ca_state = CA_OPEN;
-    cc_by_id(c->o.cc)->on_undo(c);
+    cc_by_id(c->o.cc)->on_undo(e, c);
     while (f->lost.tail != NIL)
         tcp_seg_mark(e, f, f->lost.tail, 0);
     stat_inc(&e->stats, why);
@@ -111,7 +111,7 @@ static void enter_recovery(struct engine *e, struct tcp_conn *c, const struct tc
     /* RFC 9937 6: what this ACK delivered counts as sent before; what was SACKed earlier doesn't. */
     f->recover_fs = tcp_flight(c) - f->sacked_bytes + a->delivered_bytes;
     f->prr_delivered = f->prr_out = 0;
-    c->ssthresh = cc_by_id(c->o.cc)->ssthresh(c, e->now_us);
+    c->ssthresh = cc_by_id(c->o.cc)->ssthresh(e, c);
     c->ca_state = CA_RECOVERY;
     stat_inc(&e->stats, ST_TCP_FAST_RETRANS);
 }
@@ -199,6 +199,13 @@ static void set_window(struct engine *e, struct tcp_conn *c, const struct tcp_ac
     bool partial = !(c->flags & TF_SACK) && a->acked_bytes && a->lost_bytes;
     struct cc_ack k = {.now_us = e->now_us, .acked = a->acked_bytes, .rtt_us = (uint32_t)a->rtt_us};
 
+    if (has_path(c))
+        rate_ack_end(e, c, a->rtt_us);
+    if (cc_by_id(c->o.cc)->control) { /* It governs always, others but during recovery. */
+        if (has_path(c))              /* Else nothing was in flight. */
+            cc_by_id(c->o.cc)->control(e, c);
+        return;
+    }
     switch ((enum ca_state)c->ca_state) {
     case CA_RECOVERY:
         if (a->delivered_bytes || a->lost_bytes)
@@ -270,8 +277,11 @@ static void mark_losses(struct engine *e, struct tcp_conn *c, struct tx_flight *
 
         if (t->flags & TXS_SACKED)
             continue;
-        if (i == f->seg_head || !(c->flags & TF_SACK) || t->xmit_us + wnd <= e->now_us)
-            tcp_seg_mark(e, f, i, TXS_LOST);
+        if (i != f->seg_head && c->flags & TF_SACK && t->xmit_us + wnd > e->now_us)
+            continue;
+        if (has_path(c) && (t->flags & (TXS_LOST | TXS_RETRANS)) != TXS_LOST)
+            rate_lost(e, c, i);
+        tcp_seg_mark(e, f, i, TXS_LOST);
     }
 }
 
@@ -287,9 +297,9 @@ void tcp_recovery_timeout(struct engine *e, struct tcp_conn *c)
     mark_losses(e, c, f);
     if (reduce) { /* Once a window: RFC 5681 3.1 and 4.3. */
         undo_save(e, c, f);
-        c->ssthresh = cc_by_id(c->o.cc)->ssthresh(c, e->now_us);
+        c->ssthresh = cc_by_id(c->o.cc)->ssthresh(e, c);
     }
-    cc_by_id(c->o.cc)->on_rto(c);
+    cc_by_id(c->o.cc)->on_rto(e, c);
     /* RFC 5682 2.1 step 1: not when the time-out ends a fast recovery. */
     f->frto = c->ca_state == CA_RECOVERY ? FRTO_OFF : FRTO_HEAD;
     f->recover = c->snd_nxt;

@@ -29,6 +29,8 @@ static void delivered(struct engine *e, struct tcp_conn *c, const struct tx_seg 
     f->fack = seq_max(f->fack, t->end);
     c->delivered += seg_len(t);
     a->delivered_bytes += seg_len(t);
+    if (has_path(c))
+        rate_delivered(e, c, (uint32_t)(t - e->tcp.segs), seg_len(t));
 }
 
 static void sack_seg(struct engine *e, struct tcp_conn *c, uint32_t i, struct tcp_acked *a)
@@ -214,6 +216,8 @@ void tcp_recovery_cum(struct engine *e, struct tcp_conn *c, uint32_t ack, struct
             if (!(t->flags & TXS_SACKED)) {
                 c->delivered += ack - t->start;
                 a->delivered_bytes += ack - t->start;
+                if (has_path(c))
+                    rate_delivered(e, c, f->seg_head, ack - t->start);
                 if (!t->retrans && seq_le(ack, f->recover))
                     a->orig_acked = true;
             }

@@ -23,6 +23,8 @@ void tcp_timer_arm(struct engine *e, struct tcp_conn *c)
         at = c->delack_at_us;
     if (c->keep_at_us && c->keep_at_us < at)
         at = c->keep_at_us;
+    if (c->path != NIL && path_of(e, c)->wake_us && path_of(e, c)->wake_us < at)
+        at = path_of(e, c)->wake_us;
     if (at != UINT64_MAX)
         wheel_arm(&e->wheel, node_of_conn(&e->cfg, tcp_conn_index(e, c)), at);
 }
@@ -307,6 +309,8 @@ static void conn_timer(struct engine *e, struct tcp_conn *c)
         return;
     if (c->delack_at_us && e->now_us >= c->delack_at_us)
         tcp_delack_due(e, c);
+    if (has_path(c))
+        pace_timer(e, c);
     if (c->keep_at_us && e->now_us >= c->keep_at_us && !keep_due(e, c))
         return;
     tcp_timer_arm(e, c);

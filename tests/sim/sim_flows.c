@@ -38,7 +38,7 @@
         EQUAL("8 " A ", 20 ms, queue 1 BDP", 40, 20, 100, X8(A)),                                            \
         EQUAL("4 " A ", 40 ms, queue 4 BDP", 20, 40, 400, X4(A))
 
-static const struct flows_plan equals[] = {EQUALS("reno"), EQUALS("cubic"), {.name = NULL}};
+static const struct flows_plan equals[] = {EQUALS("reno"), EQUALS("cubic"), EQUALS("bbr"), {.name = NULL}};
 
 #define SINGLE(title, a, rate, rtt, queue, loss)                                                             \
     {                                                                                                        \
@@ -52,7 +52,8 @@ static const struct flows_plan equals[] = {EQUALS("reno"), EQUALS("cubic"), {.na
         SINGLE("1 " A ", 20 Mb/s, 20 ms, 0.1 % lost", A, 20, 20, 100, 1000),                                 \
         SINGLE("1 " A ", 20 Mb/s, 20 ms, 1 % lost", A, 20, 20, 100, 10000)
 
-static const struct flows_plan singles[] = {SINGLES("reno"), SINGLES("cubic"), {.name = NULL}};
+static const struct flows_plan singles[] = {
+    SINGLES("reno"), SINGLES("cubic"), SINGLES("bbr"), {.name = NULL}};
 
 /* For information: nobody promises fairness here. */
 static const struct flows_plan mixed[] = {
@@ -82,6 +83,32 @@ static const struct flows_plan mixed[] = {
      .rtt_us = 20000,
      .queue_pct = 100,
      .seconds = 60},
+    {.name = "2 bbr, 20 and 80 ms",
+     .cc = {X2("bbr")},
+     .extra_us = {0, 60000},
+     .rate_bps = 20 * MBPS,
+     .rtt_us = 20000,
+     .queue_pct = 200,
+     .seconds = 60},
+    {.name = "cubic and bbr",
+     .cc = {"cubic", "bbr"},
+     .rate_bps = 20 * MBPS,
+     .rtt_us = 40000,
+     .queue_pct = 100,
+     .seconds = 60},
+    {.name = "cubic and bbr, queue 4 BDP",
+     .cc = {"cubic", "bbr"},
+     .rate_bps = 20 * MBPS,
+     .rtt_us = 40000,
+     .queue_pct = 400,
+     .seconds = 60},
+    {.name = "a late bbr joins bbr",
+     .cc = {X2("bbr")},
+     .start_ms = {0, 10000},
+     .rate_bps = 20 * MBPS,
+     .rtt_us = 40000,
+     .queue_pct = 100,
+     .seconds = 60},
     {.name = "a late cubic joins cubic",
      .cc = {X2("cubic")},
      .start_ms = {0, 10000},
@@ -107,7 +134,8 @@ static const struct flows_plan mixed[] = {
         .queue_pct = 100, .seconds = 40, .txseg_max = 128                                                    \
     }
 
-static const struct flows_plan troubles[] = {TROUBLES("reno"), TROUBLES("cubic"), {.name = NULL}};
+static const struct flows_plan troubles[] = {
+    TROUBLES("reno"), TROUBLES("cubic"), TROUBLES("bbr"), {.name = NULL}};
 
 static const struct {
     const char *name;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Simulation: a few connections send random amounts both ways over a link that delays, loses, reorders,
- * duplicates and corrupts. Every byte must arrive once and in order, and at the end nothing may be held.
+ * duplicates, marks and corrupts; some runs have little memory, a clock that jumps, or applications that
+ * stall for seconds. Every byte must arrive once and in order, and at the end nothing may be held.
  *
- *     sim_transfer SEED [COUNT]     runs seeds SEED..SEED+COUNT-1; prints the first that fails
+ *     sim_transfer SEED [COUNT]          runs seeds SEED..SEED+COUNT-1; prints those that fail
+ *     sim_transfer SEED --hours HOURS    the same for so long
  */
 #include <assert.h>
 #include <errno.h>
@@ -11,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon/engine/wire/tcp.h"
 #include "tests/sim/net.h"
@@ -38,6 +41,9 @@ struct run {
     uint64_t seed, rng;
     struct flow flow[FLOWS_MAX];
     unsigned flows, accepted;
+    bool tight;        /* little memory */
+    uint32_t jump_ppm; /* the clock jumps, with this chance at each step of the applications */
+    uint32_t stall_us; /* longest stall of the applications */
     uint32_t listener;
     char why[160];
 };
@@ -67,6 +73,7 @@ static void random_settings(uint64_t *rng, struct sim_settings *s)
         .full_ppm = ppm(rng, 50000),
         .rate_bps = rnd_below(rng, 3) ? 0 : 1000000u + rnd_below(rng, 100000000),
         .queue_bytes = 20000u + rnd_below(rng, 200000),
+        .mark_ppm = ppm(rng, 100000),
     };
 }
 
@@ -82,13 +89,34 @@ static void tweak(struct engine_config *cfg, void *ctx)
     cfg->syn_retries = cfg->synack_retries = 12;
     cfg->rto_max_us = 5000000;
     cfg->fin_wait2_us = 600000000;
+    if (r->tight) {
+        /* Sending waits for a record, out-of-order data is dropped and sent again; that is all. */
+        cfg->txseg_max = 8 + rnd_below(&r->rng, 40);
+        cfg->flight_max = 2 + rnd_below(&r->rng, 6);
+        cfg->range_max = 1 + rnd_below(&r->rng, 8);
+        cfg->reasm_max = 1 + rnd_below(&r->rng, 4);
+        cfg->path_max = 1 + rnd_below(&r->rng, 3);
+        cfg->pkt_max = 16u << rnd_below(&r->rng, 3);
+    }
     for (unsigned i = 0; i < sizeof(cfg->secret); i++)
         cfg->secret[i] = (uint8_t)rnd(&r->rng);
+}
+
+/* One of the algorithms, at random. */
+static void choose_cc(struct run *r, struct host *h, uint32_t slot)
+{
+    static const uint64_t names[] = {0x6369627563, 0x6f6e6572, 0x726262}; /* cubic, reno, bbr */
+
+    assert(engine_setopt(h->e, h->sid, slot, 6, 13, names[rnd_below(&r->rng, 3)], h->now_us) == 0);
 }
 
 static void start(struct run *r)
 {
     struct sim_params p = {.seed = r->seed};
+
+    r->tight = rnd_below(&r->rng, 4) == 0;
+    r->jump_ppm = rnd_below(&r->rng, 4) ? 0 : 20000;
+    r->stall_us = rnd_below(&r->rng, 8) ? 500000 : 20000000;
 
     if (rnd_below(&r->rng, 2)) {
         p.offloads = DEV_TX_CSUM | DEV_RX_CSUM | (rnd_below(&r->rng, 2) ? DEV_TX_TSO4 : 0);
@@ -106,6 +134,7 @@ static void start(struct run *r)
     r->listener = app_socket(&r->net.host[1], SG_SOCK_STREAM);
     assert(app_bind(&r->net.host[1], r->listener, 9000) == 0);
     assert(app_listen(&r->net.host[1], r->listener, 16) == 0);
+    choose_cc(r, &r->net.host[1], r->listener);
     for (unsigned i = 0; i < r->flows; i++) {
         struct flow *f = &r->flow[i];
 
@@ -114,6 +143,7 @@ static void start(struct run *r)
             f->e[k].to_send = rnd_below(&r->rng, 4) ? rnd_below(&r->rng, 200000) : rnd_below(&r->rng, 100);
         }
         f->e[0].slot = app_socket(&r->net.host[0], SG_SOCK_STREAM);
+        choose_cc(r, &r->net.host[0], f->e[0].slot);
         assert(app_bind(&r->net.host[0], f->e[0].slot, (uint16_t)(2000 + i)) == 0);
         assert(app_connect(&r->net.host[0], f->e[0].slot, 2, 9000) == 0);
     }
@@ -259,9 +289,12 @@ static bool run(struct run *r)
             for (unsigned i = 0; ok && i < r->flows; i++)
                 for (unsigned k = 0; ok && k < 2; k++)
                     ok = move_end(r, i, &r->flow[i].e[k], &r->flow[i].e[!k]);
+            if (rnd_below(&r->rng, 1000000) < r->jump_ppm)
+                net_jump(&r->net,
+                         rnd_below(&r->rng, 4) ? rnd_below(&r->rng, 300000) : rnd_below(&r->rng, 30000000));
             /* Applications stall now and then. */
             next_app = r->net.now_us +
-                       (rnd_below(&r->rng, 50) ? rnd_below(&r->rng, 2000) : rnd_below(&r->rng, 500000));
+                       (rnd_below(&r->rng, 50) ? rnd_below(&r->rng, 2000) : rnd_below(&r->rng, r->stall_us));
         }
         net_step(&r->net, next_app > r->net.now_us ? next_app : r->net.now_us + 1);
         if (r->net.steps % CHECK_EVERY == 0)
@@ -285,29 +318,37 @@ static bool run(struct run *r)
     return ok;
 }
 
+static bool run_seed(uint64_t seed)
+{
+    static struct run r;
+
+    memset(&r, 0, sizeof(r));
+    r.seed = seed;
+    r.rng = r.seed * UINT64_C(0xd1342543de82ef95) + 1;
+    if (run(&r))
+        return true;
+    printf("seed %" PRIu64 ": %s\n", r.seed, r.why);
+    return false;
+}
+
+#define FAILED_MAX     10u /* more tell nothing new */
+#define PROGRESS_EVERY 1000u
+
 int main(int argc, char **argv)
 {
     uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
-    uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
-    uint64_t failed = 0;
+    bool timed = argc > 3 && strcmp(argv[2], "--hours") == 0;
+    uint64_t count = timed ? UINT64_MAX : argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
+    time_t end = timed ? time(NULL) + (time_t)(atof(argv[3]) * 3600) : 0;
+    uint64_t failed = 0, done = 0;
 
-    for (uint64_t i = 0; i < count; i++) {
-        static struct run r;
-
-        memset(&r, 0, sizeof(r));
-        r.seed = first + i;
-        r.rng = r.seed * UINT64_C(0xd1342543de82ef95) + 1;
-        if (!run(&r)) {
-            failed++;
-            printf("seed %" PRIu64 ": %s\n", r.seed, r.why);
-            if (failed >= 10)
-                break;
-        }
-        if ((i + 1) % 200 == 0) {
-            printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", i + 1, failed);
-            fflush(stdout);
+    for (; done < count && failed < FAILED_MAX && (!timed || time(NULL) < end); done++) {
+        failed += !run_seed(first + done);
+        if ((done + 1) % PROGRESS_EVERY == 0) {
+            printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", done + 1, failed);
+            (void)fflush(stdout);
         }
     }
-    printf("seeds %" PRIu64 "..%" PRIu64 ": %" PRIu64 " failed\n", first, first + count - 1, failed);
+    printf("seeds %" PRIu64 "..%" PRIu64 ": %" PRIu64 " failed\n", first, first + done - 1, failed);
     return failed != 0;
 }

@@ -24,6 +24,7 @@ void host_config(struct engine_config *cfg, uint8_t last)
     cfg->txseg_max = 16384;
     cfg->flight_max = 1200;
     cfg->reasm_max = 256;
+    cfg->path_max = 256;
     cfg->frag_max = 4;
     cfg->pkt_max = 256;
     memcpy(cfg->ifs[0].mac, (uint8_t[]){2, 0, 0, 0, 0, last}, 6);

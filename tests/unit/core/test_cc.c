@@ -12,7 +12,7 @@ static struct tcp_conn conn(const struct cc_ops *cc, uint32_t cwnd, uint32_t sst
 {
     struct tcp_conn c = {.mss = MSS, .cwnd = cwnd, .ssthresh = ssthresh, .srtt8_us = 8 * 100000};
 
-    cc->init(&c);
+    cc->init(NULL, &c);
     return c;
 }
 
@@ -63,18 +63,18 @@ Test(cc, newreno_halves_what_is_in_flight)
 
     c.snd_una = UINT32_MAX - 5000;
     c.snd_nxt = c.snd_una + 20 * MSS;
-    cr_assert_eq(cc_newreno.ssthresh(&c, 0), 10 * MSS);
+    cr_assert_eq(cc_newreno.ssthresh(NULL, &c), 10 * MSS);
     c.snd_nxt = c.snd_una + MSS;
-    cr_assert_eq(cc_newreno.ssthresh(&c, 0), 2 * MSS, "RFC 5681 equation 4");
+    cr_assert_eq(cc_newreno.ssthresh(NULL, &c), 2 * MSS, "RFC 5681 equation 4");
 }
 
 Test(cc, cubic_reduces_to_seven_tenths)
 {
     struct tcp_conn c = conn(&cc_cubic, 100 * MSS, INT32_MAX);
 
-    cr_assert_eq(cc_cubic.ssthresh(&c, 0), 70 * MSS);
+    cr_assert_eq(cc_cubic.ssthresh(NULL, &c), 70 * MSS);
     c.cwnd = 2 * MSS;
-    cr_assert_eq(cc_cubic.ssthresh(&c, 0), 2 * MSS);
+    cr_assert_eq(cc_cubic.ssthresh(NULL, &c), 2 * MSS);
 }
 
 /* W(t) = 0.4 (t - K)^3 + W_max, K = cbrt(0.3 W_max / 0.4) */
@@ -84,7 +84,7 @@ Test(cc, cubic_follows_its_curve)
     const double w_max = 1000, k = cbrt(w_max * 0.3 / 0.4);
     uint64_t now = 1000000, start = now;
 
-    c.ssthresh = c.cwnd = cc_cubic.ssthresh(&c, now);
+    c.ssthresh = c.cwnd = cc_cubic.ssthresh(NULL, &c);
     for (unsigned i = 0; i < 160; i++) {
         double t = (double)(now - start) / 1e6, want;
 
@@ -101,7 +101,7 @@ Test(cc, cubic_is_at_least_as_fast_as_reno_on_short_paths)
     struct tcp_conn c = conn(&cc_cubic, 20 * MSS, INT32_MAX);
     uint64_t now = 1000000;
 
-    c.ssthresh = c.cwnd = cc_cubic.ssthresh(&c, now);
+    c.ssthresh = c.cwnd = cc_cubic.ssthresh(NULL, &c);
     c.srtt8_us = 8 * 2000;
     for (unsigned i = 0; i < 100; i++)
         round_trip(&c, &cc_cubic, &now, 2000); /* 0.2 s: the cubic alone would have hardly grown */
@@ -133,10 +133,10 @@ Test(cc, cubic_fast_convergence_gives_way_after_a_loss_below_the_plateau)
     uint64_t now = 1000000;
     double want;
 
-    (void)cc_cubic.ssthresh(&c, now);
+    (void)cc_cubic.ssthresh(NULL, &c);
     c.cwnd = 800 * MSS;
     /* RFC 9438 4.7: W_max = 800 * (1 + 0.7) / 2 = 680, cwnd_epoch = 560. */
-    c.ssthresh = c.cwnd = cc_cubic.ssthresh(&c, now);
+    c.ssthresh = c.cwnd = cc_cubic.ssthresh(NULL, &c);
     cr_assert_eq(c.cwnd, 560 * MSS);
     (void)run_ms(&c, now, 9000, 100);
     want = curve(680, 560, 9000, 100);
@@ -149,8 +149,8 @@ Test(cc, cubic_after_a_time_out_has_no_plateau_but_the_end_of_slow_start)
     uint64_t now = 1000000;
     double want;
 
-    c.ssthresh = cc_cubic.ssthresh(&c, now);
-    cc_cubic.on_rto(&c);
+    c.ssthresh = cc_cubic.ssthresh(NULL, &c);
+    cc_cubic.on_rto(NULL, &c);
     c.cwnd = c.ssthresh; /* slow start has led there */
     (void)run_ms(&c, now, 6000, 100);
     want = curve(700, 700, 6000, 100); /* RFC 9438 4.8: K = 0 */
@@ -177,7 +177,7 @@ Test(cc, cubic_stands_still_while_the_window_is_not_used_up)
     struct tcp_conn a = conn(&cc_cubic, 1000 * MSS, INT32_MAX), b;
     uint64_t now = 1000000;
 
-    a.ssthresh = a.cwnd = cc_cubic.ssthresh(&a, now);
+    a.ssthresh = a.cwnd = cc_cubic.ssthresh(NULL, &a);
     now = run_ms(&a, now, 5000, 100);
     b = a;
     (void)run_ms(&a, now, 2000, 100);
@@ -191,12 +191,12 @@ Test(cc, cubic_undo_takes_the_curve_up_again)
     struct tcp_conn a = conn(&cc_cubic, 1000 * MSS, INT32_MAX), b;
     uint64_t now = 1000000;
 
-    a.ssthresh = a.cwnd = cc_cubic.ssthresh(&a, now);
+    a.ssthresh = a.cwnd = cc_cubic.ssthresh(NULL, &a);
     now = run_ms(&a, now, 5000, 100);
     b = a;
-    (void)cc_cubic.ssthresh(&b, now);
-    cc_cubic.on_rto(&b);
-    cc_cubic.on_undo(&b); /* RFC 9438 4.9; cwnd and ssthresh are the caller's */
+    (void)cc_cubic.ssthresh(NULL, &b);
+    cc_cubic.on_rto(NULL, &b);
+    cc_cubic.on_undo(NULL, &b); /* RFC 9438 4.9; cwnd and ssthresh are the caller's */
     (void)run_ms(&a, now, 3000, 100);
     (void)run_ms(&b, now, 3000, 100);
     cr_assert_eq(a.cwnd, b.cwnd);
@@ -207,10 +207,10 @@ Test(cc, cubic_undo_after_a_new_curve_began_starts_from_the_restored_window)
     struct tcp_conn c = conn(&cc_cubic, 1000 * MSS, INT32_MAX);
     uint64_t now = 1000000;
 
-    c.ssthresh = c.cwnd = cc_cubic.ssthresh(&c, now);
+    c.ssthresh = c.cwnd = cc_cubic.ssthresh(NULL, &c);
     now = run_ms(&c, now, 300, 100);
     c.cwnd = 1000 * MSS;
-    cc_cubic.on_undo(&c);
+    cc_cubic.on_undo(NULL, &c);
     (void)run_ms(&c, now, 1000, 100);
     cr_assert_geq(c.cwnd, 1000 * MSS);
     cr_assert_leq(c.cwnd, 1012 * MSS, "a flat start: %u", c.cwnd);
@@ -269,7 +269,7 @@ Test(cc, extremes)
             uint64_t now = 1000000;
             uint32_t before;
 
-            c.ssthresh = c.cwnd = cc_cubic.ssthresh(&c, now);
+            c.ssthresh = c.cwnd = cc_cubic.ssthresh(NULL, &c);
             before = c.cwnd;
             ack(&c, &cc_cubic, MSS, now);
             ack(&c, &cc_cubic, MSS, now + gap);

@@ -122,7 +122,7 @@ Test(hystart, cubic_leaves_its_first_slow_start_at_the_window_of_then)
     struct tcp_conn c = {.mss = MSS, .cwnd = 16 * MSS, .ssthresh = INT32_MAX, .snd_nxt = 16 * MSS};
     unsigned rounds = 0;
 
-    cc_cubic.init(&c);
+    cc_cubic.init(NULL, &c);
     for (; c.ssthresh == INT32_MAX && rounds < 12; rounds++)
         for (unsigned i = 0; i < 16; i++) {
             c.snd_una += MSS;
