@@ -25,7 +25,8 @@ static uint32_t since_data_us(const struct engine *e, const struct tcp_conn *c)
 /* ACKs that go at once: one for every two segments that the window we offer lets arrive. */
 static void quick_start(struct tcp_conn *c)
 {
-    uint32_t n = (c->rcv_adv - c->rcv_nxt) / (2u * c->rcv_mss);
+    uint32_t mss = c->rcv_mss ? c->rcv_mss : RCV_MSS_START; /* none yet in SYN_RCVD */
+    uint32_t n = (c->rcv_adv - c->rcv_nxt) / (2u * mss);
 
     if (n > QUICK_ACKS_MAX)
         n = QUICK_ACKS_MAX;

@@ -174,6 +174,22 @@ Test(open, simultaneous_open)
     peer_stop(&p);
 }
 
+/* Nothing has been measured yet when the first data comes, and it is old. */
+Test(open, simultaneous_open_takes_a_duplicate_without_harm)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_connecting(&p);
+    seg_send(&p, (struct seg){.flags = TCP_SYN, .mss = 1460});
+    seg_expect(&p, .flags = TCP_SYN | TCP_ACK, .check = C_SEQ, .ack = 1);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = (uint32_t)-9, .ack = 1, .len = 10});
+    cr_assert_str_eq(peer_state(&p), "SYN_RECEIVED");
+    seg_send(&p, (struct seg){.flags = TCP_SYN | TCP_ACK, .ack = 1, .mss = 1460});
+    cr_assert_str_eq(peer_state(&p), "ESTABLISHED");
+    peer_stop(&p);
+}
+
 Test(open, no_listener_means_rst)
 {
     struct peer p;
