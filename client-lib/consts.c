@@ -5,17 +5,16 @@
 #include "client-lib/lib.h"
 
 const struct sc_const sc__consts_linux[] = {
-    {"AF_INET", 2},           {"AF_INET6", 10},        {"SOCK_STREAM", 1},
-    {"SOCK_DGRAM", 2},        {"SOCK_RAW", 3},         {"IPPROTO_IP", 0},
-    {"IPPROTO_TCP", 6},       {"IPPROTO_UDP", 17},     {"SOL_SOCKET", 1},
-    {"SO_REUSEADDR", 2},      {"SO_TYPE", 3},          {"SO_ERROR", 4},
-    {"SO_BROADCAST", 6},      {"SO_SNDBUF", 7},        {"SO_RCVBUF", 8},
-    {"SO_KEEPALIVE", 9},      {"SO_LINGER", 13},       {"SO_RCVTIMEO", 20},
-    {"SO_SNDTIMEO", 21},      {"SO_ACCEPTCONN", 30},   {"TCP_NODELAY", 1},
-    {"TCP_MAXSEG", 2},        {"TCP_CORK", 3},         {"TCP_KEEPIDLE", 4},
-    {"TCP_KEEPINTVL", 5},     {"TCP_KEEPCNT", 6},      {"TCP_QUICKACK", 12},
-    {"TCP_USER_TIMEOUT", 18}, {"MSG_PEEK", 2},         {"MSG_DONTWAIT", 64},
-    {"MSG_WAITALL", 256},     {"MSG_NOSIGNAL", 16384}, {NULL, 0},
+    {"AF_INET", 2},          {"AF_INET6", 10},    {"SOCK_STREAM", 1},   {"SOCK_DGRAM", 2},
+    {"SOCK_RAW", 3},         {"IPPROTO_IP", 0},   {"IPPROTO_TCP", 6},   {"IPPROTO_UDP", 17},
+    {"SOL_SOCKET", 1},       {"SO_REUSEADDR", 2}, {"SO_TYPE", 3},       {"SO_ERROR", 4},
+    {"SO_BROADCAST", 6},     {"SO_SNDBUF", 7},    {"SO_RCVBUF", 8},     {"SO_KEEPALIVE", 9},
+    {"SO_LINGER", 13},       {"SO_RCVTIMEO", 20}, {"SO_SNDTIMEO", 21},  {"SO_ACCEPTCONN", 30},
+    {"TCP_NODELAY", 1},      {"TCP_MAXSEG", 2},   {"TCP_CORK", 3},      {"TCP_KEEPIDLE", 4},
+    {"TCP_KEEPINTVL", 5},    {"TCP_KEEPCNT", 6},  {"TCP_QUICKACK", 12}, {"TCP_USER_TIMEOUT", 18},
+    {"SO_REUSEPORT", 15},    {"IP_TOS", 1},       {"IP_TTL", 2},        {"IP_MULTICAST_TTL", 33},
+    {"UDP_SEGMENT", 103},    {"MSG_PEEK", 2},     {"MSG_DONTWAIT", 64}, {"MSG_WAITALL", 256},
+    {"MSG_NOSIGNAL", 16384}, {NULL, 0},
 };
 
 /* lwIP's sockets interface as the ESP32 has it. */

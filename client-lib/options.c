@@ -11,8 +11,10 @@
 #include "client-lib/lib.h"
 #include "proto/abi/info.h"
 
+#define LINUX_SOL_IP     0
 #define LINUX_SOL_SOCKET 1
 #define LINUX_SOL_TCP    6
+#define LINUX_SOL_UDP    17
 #define LINUX_SOL_IPV6   41
 
 /* Not an option of Linux: MicroPython's callback. */
@@ -64,16 +66,25 @@ static const struct {
     {OPT_ZERYNTH, 6, 5, LINUX_SOL_TCP, SC_TCP_KEEPCNT},
 };
 
+/* The levels that every profile accepts. */
+static const struct {
+    int own, linux_level;
+} levels[] = {
+    {SC_SOL_IP, LINUX_SOL_IP},
+    {SC_SOL_SOCKET, LINUX_SOL_SOCKET},
+    {SC_SOL_TCP, LINUX_SOL_TCP},
+    {SC_SOL_UDP, LINUX_SOL_UDP},
+    {SC_SOL_IPV6, LINUX_SOL_IPV6},
+};
+
 /* A caller's option in Linux's numbers; false: the profile has no such option. */
 static bool translate(const sc_profile *p, int *level, int *name)
 {
-    if (*level == SC_SOL_SOCKET || *level == SC_SOL_TCP) {
-        *level = *level == SC_SOL_SOCKET ? LINUX_SOL_SOCKET : LINUX_SOL_TCP;
-        return true;
-    }
-    if (*level == SC_SOL_IPV6) {
-        *level = LINUX_SOL_IPV6;
-        return true;
+    for (unsigned i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
+        if (*level == levels[i].own) {
+            *level = levels[i].linux_level;
+            return true;
+        }
     }
     if (p->opt_space == OPT_LINUX) /* The daemon knows which there are. */
         return true;

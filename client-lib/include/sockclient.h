@@ -537,9 +537,11 @@ SC_API int sc_setblocking(sc_sock *s, int flag);
 /** What sc_settimeout_ms() would set, of receiving; -1 when for ever; -EBADF (-9) after close. */
 SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 
-/* Levels that every profile accepts beside its own. With them, names are the SC_SO_* and SC_TCP_* below. */
+/* Levels that every profile accepts beside its own. With them, names are those below. */
+#define SC_SOL_IP           0x1000002
 #define SC_SOL_SOCKET       0x1000001
 #define SC_SOL_TCP          0x1000006
+#define SC_SOL_UDP          0x1000011
 #define SC_SOL_IPV6         0x1000029
 
 /* Option names at SC_SOL_SOCKET (Linux's numbers). */
@@ -548,15 +550,22 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_SO_ERROR         4  /* int, get only: takes the waiting error (positive Linux errno) */
 #define SC_SO_BROADCAST     6  /* int: allow datagrams to broadcast addresses */
 #define SC_SO_SNDBUF        7  /* int: bytes of the send queue, rounded up to a power of two */
-#define SC_SO_RCVBUF        8  /* int: bytes of the receive queue, likewise */
+#define SC_SO_RCVBUF        8  /* int: bytes of the receive queue, likewise; UDP: exactly, 4,096 at least */
 #define SC_SO_KEEPALIVE     9  /* int: probe an idle connection (RFC 9293 3.8.4) */
 #define SC_SO_LINGER        13 /* struct sc_linger */
+#define SC_SO_REUSEPORT     15 /* int, UDP: share a port with sockets of the same user; flows are spread */
 #define SC_SO_RCVTIMEO      20 /* struct timeval, or int in milliseconds; 0: for ever. Receiving and accept */
 #define SC_SO_SNDTIMEO      21 /* the same of sending and connect */
 #define SC_SO_MAX_PACING_RATE 47 /* int: bytes a second that are sent at most; -1: no bound */
 #define SC_SO_ACCEPTCONN    30 /* int, get only: 1 for a listener */
 /* Option name at SC_SOL_IPV6. */
 #define SC_IPV6_V6ONLY      26 /* int: leave IPv4 to others; before bind only */
+/* Option names at SC_SOL_IP, for datagram sockets. All take an int. */
+#define SC_IP_TOS           1  /* type of service of what is sent, 0..255 */
+#define SC_IP_TTL           2  /* time to live of what is sent, 1..255 */
+#define SC_IP_MULTICAST_TTL 33 /* time to live of multicasts, 0..255; 0: they don't leave the host */
+/* Option names at SC_SOL_UDP. */
+#define SC_UDP_SEGMENT      103 /* int: what is longer is sent as datagrams of so many bytes; 0: off */
 /* Option names at SC_SOL_TCP. All take an int, but where another type is named. */
 #define SC_TCP_NODELAY      1  /* no Nagle delay (RFC 9293 3.7.4) */
 #define SC_TCP_MAXSEG       2  /* bytes of a segment, before connect */

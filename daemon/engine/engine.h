@@ -211,6 +211,7 @@ struct engine_session {
     void *heap_meta; /* private: segheap_meta_bytes(heap_bytes), zeroed */
     uint64_t buffer_bytes_max; /* quota: bytes of regions at once */
     uint32_t sockets_max;      /* quota: sockets at once */
+    uint32_t uid;              /* whose it is: SO_REUSEPORT shares a port only between sockets of one user */
 };
 
 /** Private bytes of a session's map of slots. */

@@ -180,7 +180,8 @@ struct stream {
 #define SO_F_LINGER    (1u << 3)
 #define SO_F_BROADCAST (1u << 4)
 #define SO_F_CORK      (1u << 5)
-#define SO_F_PINGPONG  (1u << 6)  /* ACKs wait for the answer (tcp_delack.c); TCP_QUICKACK is its opposite */
+#define SO_F_PINGPONG  (1u << 6) /* ACKs wait for the answer (tcp_delack.c); TCP_QUICKACK is its opposite */
+#define SO_F_REUSEPORT (1u << 7)
 #define SO_F_FASTOPEN  (1u << 14) /* TCP_FASTOPEN_CONNECT */
 #define SO_F_V6ONLY    (1u << 15)
 /* In the upper half of the same word, so that accepted connections inherit them. */
@@ -304,7 +305,9 @@ struct udp_sock {
     uint32_t hash_next; /* chain of the port's bucket */
     uint32_t tx_next;   /* list of sockets with datagrams to send */
     uint8_t tx_queued;
-    uint8_t pad[7];
+    uint8_t mc_ttl;    /* of multicasts; 0: they stay in the host */
+    uint16_t gso_size; /* UDP_SEGMENT: payload bytes of each datagram that a large one becomes; 0: off */
+    uint32_t rcvbuf;   /* bytes of the receive ring that may be in use */
     uint64_t rx_drops;
 };
 int udp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret);

@@ -42,9 +42,23 @@ static bool v6only(const struct sock *s)
     return s->opts & SO_F_V6ONLY;
 }
 
+static bool same_owner(struct engine *e, const struct sock *a, const struct sock *b)
+{
+    return sock_session(e, a->heap_sid)->v.uid == sock_session(e, b->heap_sid)->v.uid;
+}
+
+/* SO_REUSEPORT shares between sockets of one user, who thereby takes nothing from another. */
+static bool may_share(struct engine *e, const struct sock *a, const struct sock *b)
+{
+    if (a->opts & b->opts & SO_F_REUSEADDR)
+        return b->kind != SK_LISTEN;
+    return a->kind == SK_UDP && a->opts & b->opts & SO_F_REUSEPORT && same_owner(e, a, b);
+}
+
 /*
  * May `s` hold `port` at `addr` beside those who hold it already? As in Linux: two sockets share a port if
- * their addresses differ, or both set SO_REUSEADDR and neither listens. TIME_WAIT records give way to
+ * their addresses differ, or both set SO_REUSEADDR and neither listens, or both are of one user, take
+ * datagrams and set SO_REUSEPORT. TIME_WAIT records give way to
  * SO_REUSEADDR alone, as every device stack does.
  */
 static bool conflict(struct engine *e, const struct sock *s, const struct ip_addr *addr, uint16_t port)
@@ -59,12 +73,8 @@ static bool conflict(struct engine *e, const struct sock *s, const struct ip_add
     for (sock_id id = p->binds; id;) {
         const struct sock *b = sock_get(e, id);
 
-        if (b != s && overlap(&b->local, v6only(b), addr, v6only(s))) {
-            bool both = reuse && (b->opts & SO_F_REUSEADDR);
-
-            if (!both || b->kind == SK_LISTEN)
-                return true;
-        }
+        if (b != s && overlap(&b->local, v6only(b), addr, v6only(s)) && !may_share(e, s, b))
+            return true;
         id = b->bind_next;
     }
     return false;

@@ -10,6 +10,7 @@
 #define L_IP         0u
 #define L_SOCKET     1u
 #define L_TCP        6u
+#define L_UDP        17u
 #define L_IPV6       41u
 
 /* What a row is for. */
@@ -132,6 +133,10 @@ static void set_buffer(struct sock *s, bool send, uint64_t value)
     struct stream *st = send ? &s->tx : &s->rx;
     uint8_t log2 = size_class(value);
 
+    if (s->kind == SK_UDP) {
+        udp_set_buffer((struct udp_sock *)s, send, value);
+        return;
+    }
     if (o)
         *(send ? &o->snd_log2 : &o->rcv_log2) = log2;
     /* A region in use keeps its size; the class counts from the next one on. The receive window of a
@@ -157,14 +162,20 @@ static int set_rcvbuf(struct engine *e, struct sock *s, uint64_t value)
 static int get_sndbuf(struct engine *e, struct sock *s, uint64_t *value)
 {
     (void)e;
-    *value = UINT64_C(1) << (s->tx.region ? s->tx.log2 : s->tx.want_log2);
+    if (s->kind == SK_UDP)
+        *value = udp_get_buffer((const struct udp_sock *)s, true);
+    else
+        *value = UINT64_C(1) << (s->tx.region ? s->tx.log2 : s->tx.want_log2);
     return 0;
 }
 
 static int get_rcvbuf(struct engine *e, struct sock *s, uint64_t *value)
 {
     (void)e;
-    *value = UINT64_C(1) << (s->rx.region ? s->rx.log2 : s->rx.want_log2);
+    if (s->kind == SK_UDP)
+        *value = udp_get_buffer((const struct udp_sock *)s, false);
+    else
+        *value = UINT64_C(1) << (s->rx.region ? s->rx.log2 : s->rx.want_log2);
     return 0;
 }
 
@@ -569,6 +580,7 @@ static const struct opt table[] = {
     {L_SOCKET, 10, ON_ALL, 0, ANY, "SO_OOBINLINE", set_oobinline, get_one},
     {L_SOCKET, 12, ON_ALL, 0, 0, PRIORITY_MAX, "SO_PRIORITY", set_nothing, get_zero},
     {L_SOCKET, 13, ON_ALL, 0, ANY, "SO_LINGER", set_linger, get_linger},
+    {L_SOCKET, 15, ON_UDP, SO_F_REUSEPORT, ANY, "SO_REUSEPORT", set_nothing, NULL},
     {L_SOCKET, 30, ON_ALL, 0, ANY, "SO_ACCEPTCONN", NULL, get_acceptconn},
     {L_SOCKET, 36, ON_ALL, 0, ANY, "SO_MARK", set_mark, get_zero},
     {L_SOCKET, 38, ON_ALL, 0, ANY, "SO_PROTOCOL", NULL, get_protocol},
@@ -578,6 +590,7 @@ static const struct opt table[] = {
     {L_IP, 1, ON_ALL, 0, 0, 255, "IP_TOS", set_tos, get_tos},
     {L_IP, 2, ON_ALL, 0, 0, 255, "IP_TTL", set_ttl, get_ttl},
     {L_IP, 14, ON_ALL, 0, ANY, "IP_MTU", NULL, get_mtu},
+    {L_IP, 33, ON_UDP, 0, 0, 255, "IP_MULTICAST_TTL", udp_set_mc_ttl, udp_get_mc_ttl},
     {L_IPV6, 16, ON_ALL, 0, 0, 255, "IPV6_UNICAST_HOPS", set_ttl, get_ttl},
     {L_IPV6, 24, ON_ALL, 0, ANY, "IPV6_MTU", NULL, get_mtu},
     {L_IPV6, 26, ON_ALL, 0, ANY, "IPV6_V6ONLY", set_v6only, get_v6only},
@@ -598,6 +611,8 @@ static const struct opt table[] = {
     {L_TCP, 18, ON_TCP, 0, 0, INT32_MAX, "TCP_USER_TIMEOUT", set_user_timeout, get_user_timeout},
     {L_TCP, 23, ON_TCP, 0, 0, INT32_MAX, "TCP_FASTOPEN", set_fastopen, get_fastopen},
     {L_TCP, 30, ON_TCP, SO_F_FASTOPEN, ANY, "TCP_FASTOPEN_CONNECT", set_nothing, NULL},
+
+    {L_UDP, 103, ON_UDP, 0, 0, UINT16_MAX, "UDP_SEGMENT", udp_set_segment, udp_get_segment},
 };
 /* clang-format on */
 

@@ -81,9 +81,12 @@ enum stat {
     ST_UDP_IN_DATAGRAMS,
     ST_UDP_OUT_DATAGRAMS,
     ST_UDP_NO_PORTS,
-    ST_UDP_IN_ERRORS,     /* length or checksum */
-    ST_UDP_RCVBUF_ERRORS, /* receive ring full or quota */
-    ST_UDP_SNDBUF_ERRORS, /* could not be sent: no route, no frame, bad record */
+    ST_UDP_IN_ERRORS,      /* length */
+    ST_UDP_IN_CSUM_ERRORS, /* checksum; not counted among UdpInErrors, unlike in the kernel */
+    ST_UDP_NO_CHECKSUM,    /* accepted without one (RFC 768 allows it on IPv4) */
+    ST_UDP_RCVBUF_ERRORS,  /* SO_RCVBUF reached, or the reading half is shut down */
+    ST_UDP_MEM_ERRORS,     /* no memory for a receive ring: the session's quota is used up */
+    ST_UDP_SNDBUF_ERRORS,  /* could not be sent: no route, no frame, no permission */
     /* TCP */
     ST_TCP_ACTIVE_OPENS,
     ST_TCP_PASSIVE_OPENS,

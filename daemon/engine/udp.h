@@ -2,10 +2,14 @@
 /*
  * UDP sockets (RFC 768, RFC 1122 4.1). The calls are declared in engine_int.h.
  *
+ *   udp.c      the table and the calls        udp_in.c   who gets a datagram, ICMP errors
+ *   udp_opt.c  options                        udp_out.c  send rings to packets
+ *
  * Datagrams stand in the socket's rings as records with a struct sg_dgram_hdr. A received datagram goes to
  * the socket that fits it best: connected to its sender, else bound to its destination address, else bound to
- * any; among equals the one bound last. A broadcast goes to all that fit. Records lie in the arena; the hash
- * over local ports and the list of those with something to send are scratch.
+ * any; among equals the one bound last, or, when that has SO_REUSEPORT, one of its group by a keyed hash of
+ * the flow. A broadcast goes to all that fit. Records lie in the arena; the hash over local ports and the
+ * list of those with something to send are scratch.
  */
 #ifndef ENGINE_UDP_H
 #define ENGINE_UDP_H
@@ -16,6 +20,9 @@
 
 #include "daemon/engine/engine.h"
 
+/* Datagrams that UDP_SEGMENT makes of one at most, as in Linux. */
+#define UDP_SEGMENTS_MAX 128u
+
 /* Datagrams that one socket sends before the next has its turn, and all in one call. */
 #define UDP_SOCK_BURST   16u
 #define UDP_OUTPUT_BURST 512u
@@ -23,6 +30,7 @@
 /* sock.bind_flags: the local address was chosen by connect() and goes with the peer. */
 #define BIND_CONNECT     (1u << 8)
 
+struct sock;
 struct udp_sock;
 
 struct udp_table {
@@ -37,6 +45,33 @@ size_t udp_arena_bytes(const struct engine_config *cfg);
 size_t udp_bytes(const struct engine_config *cfg);
 /** Records in `arena` that are in use stay so; the caller puts them back on port lists. */
 void udp_init(struct udp_table *t, void *arena, void *mem, const struct engine_config *cfg);
+
+static inline uint32_t udp_index(const struct udp_table *t, const struct udp_sock *u)
+{
+    return (uint32_t)(u - t->socks);
+}
+
+static inline bool udp_connected(const struct udp_sock *u)
+{
+    return u->s.pub_state == SG_ST_CONNECTED;
+}
+
+/** Report an errno that does not end the socket (RFC 1122 4.1.3.3). */
+void udp_soft_error(struct engine *e, struct udp_sock *u, int error);
+/** A local port for a socket that has none. 0 or -EAGAIN. */
+int udp_bind_any(struct engine *e, struct udp_sock *u);
+/** Where a datagram to `a` goes: Linux takes 0.0.0.0 and :: for this host. */
+struct ip_addr udp_destination(const struct engine *e, const struct ip_addr *a);
+/** Take the socket off the list of those with something to send. */
+void udp_tx_forget(struct udp_table *t, struct udp_sock *u);
+
+/* Rows of the table of options (sockopt.c). */
+int udp_set_mc_ttl(struct engine *e, struct sock *s, uint64_t value);
+int udp_get_mc_ttl(struct engine *e, struct sock *s, uint64_t *value);
+int udp_set_segment(struct engine *e, struct sock *s, uint64_t value);
+int udp_get_segment(struct engine *e, struct sock *s, uint64_t *value);
+void udp_set_buffer(struct udp_sock *u, bool send, uint64_t bytes);
+uint64_t udp_get_buffer(const struct udp_sock *u, bool send);
 
 /** NULL, or what is inconsistent. */
 const char *udp_check(const struct engine *e);

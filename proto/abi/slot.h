@@ -131,7 +131,8 @@ struct sg_dgram_hdr {
     uint16_t port;   /* host order: destination (send) or source (receive) */
     uint8_t addr[16];
     uint32_t scope;
-    uint32_t pad; /* zero */
+    uint16_t gso_size; /* send: cut the payload into datagrams of so many bytes; 0: as UDP_SEGMENT says */
+    uint16_t pad;      /* zero */
 };
 
 #define SG_DGRAM_ALIGN     32u

@@ -292,7 +292,7 @@ Test(frag, wrong_transport_checksum_is_found_after_joining)
     piece(1, 1480, 1480);
     piece(1, 2960, 48);
     expect_none();
-    cr_assert_eq(host_counter(&h, "UdpInErrors"), 1);
+    cr_assert_eq(host_counter(&h, "UdpInCsumErrors"), 1);
 }
 
 Test(frag, random_fragments_never_break_the_table)

@@ -241,7 +241,7 @@ Test(net, device_that_vouches_for_a_checksum_is_believed)
     p.len = p.total = f.len;
     host_rx(&h, &p);
     cr_assert_not(got_datagram(32));
-    cr_assert_eq(host_counter(&h, "UdpInErrors"), 1);
+    cr_assert_eq(host_counter(&h, "UdpInCsumErrors"), 1);
     p.flags = PKT_CSUM_GOOD;
     host_rx(&h, &p);
     cr_assert(got_datagram(32));

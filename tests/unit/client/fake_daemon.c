@@ -531,7 +531,7 @@ static int run_setopt(struct fake *f, const struct sg_cmd *c)
     f->seen.opt_name = c->arg1;
     f->seen.opt_value = c->value;
     f->seen.opt_count++;
-    return c->arg1 > 30 ? -ENOPROTOOPT : 0;
+    return c->arg0 == 1 && c->arg1 > 30 ? -ENOPROTOOPT : 0;
 }
 
 static int run_getopt(struct fake *f, const struct sg_cmd *c, uint64_t *value)

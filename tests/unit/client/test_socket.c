@@ -433,6 +433,10 @@ Test(socket, options_are_translated_by_profile_level_and_name)
         {"zerynth", 6, 4, 6, 5},
         {"zerynth", SC_SOL_SOCKET, 9, 1, 9},
         {"openmv", SC_SOL_TCP, SC_TCP_USER_TIMEOUT, 6, 18},
+        {"posix", 0, SC_IP_TTL, 0, 2},
+        {"posix", 17, SC_UDP_SEGMENT, 17, 103},
+        {"openmv", SC_SOL_IP, SC_IP_TOS, 0, 1},
+        {"zerynth", SC_SOL_UDP, SC_UDP_SEGMENT, 17, 103},
     };
 
     for (unsigned i = 0; i < sizeof(want) / sizeof(want[0]); i++) {

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Options that datagram sockets alone have, and what SO_RCVBUF and SO_SNDBUF mean here.
+ *
+ * SO_RCVBUF is a limit in bytes of the receive ring, counted with the records' headers, as the kernel counts
+ * its own; the ring is the next power of two. SO_SNDBUF is the ring that the application writes to.
+ */
+#include "daemon/engine/engine_int.h"
+
+static uint8_t size_class(uint64_t bytes)
+{
+    uint8_t log2 = SG_REGION_LOG2_MIN;
+
+    while (log2 < SG_REGION_LOG2_MAX && (UINT64_C(1) << log2) < bytes)
+        log2++;
+    return log2;
+}
+
+void udp_set_buffer(struct udp_sock *u, bool send, uint64_t bytes)
+{
+    uint64_t least = UINT64_C(1) << SG_REGION_LOG2_MIN, most = UINT64_C(1) << SG_REGION_LOG2_MAX;
+    uint64_t granted = bytes < least ? least : bytes > most ? most : bytes;
+
+    /* A region in use keeps its size; the class counts from the next one on. */
+    if (send) {
+        u->s.tx.want_log2 = size_class(granted);
+    } else {
+        u->rcvbuf = (uint32_t)granted;
+        u->s.rx.want_log2 = size_class(granted);
+    }
+}
+
+uint64_t udp_get_buffer(const struct udp_sock *u, bool send)
+{
+    const struct stream *tx = &u->s.tx;
+
+    return send ? UINT64_C(1) << (tx->region ? tx->log2 : tx->want_log2) : u->rcvbuf;
+}
+
+int udp_set_mc_ttl(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    ((struct udp_sock *)s)->mc_ttl = (uint8_t)value;
+    return 0;
+}
+
+int udp_get_mc_ttl(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = ((const struct udp_sock *)s)->mc_ttl;
+    return 0;
+}
+
+int udp_set_segment(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    ((struct udp_sock *)s)->gso_size = (uint16_t)value;
+    return 0;
+}
+
+int udp_get_segment(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = ((const struct udp_sock *)s)->gso_size;
+    return 0;
+}

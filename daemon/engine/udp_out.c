@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Datagrams out: records of the send rings become packets, socket by socket in turn.
+ */
+#include "daemon/engine/engine_int.h"
+#include "daemon/engine/wire/udp.h"
+
+#include <errno.h>
+
+static_assert(SG_DGRAM_BYTES_MAX + UDP_HDR_BYTES + IP4_HDR_BYTES == IP4_BYTES_MAX, "largest datagram");
+
+void udp_tx_forget(struct udp_table *t, struct udp_sock *u)
+{
+    uint32_t i = udp_index(t, u), prev = NIL;
+
+    if (!u->tx_queued)
+        return;
+    for (uint32_t at = t->tx_head; at != i; at = t->socks[at].tx_next) {
+        ENG_ASSERT(at != NIL);
+        prev = at;
+    }
+    if (prev == NIL)
+        t->tx_head = u->tx_next;
+    else
+        t->socks[prev].tx_next = u->tx_next;
+    if (t->tx_tail == i)
+        t->tx_tail = prev;
+    u->tx_next = NIL;
+    u->tx_queued = false;
+}
+
+static void tx_list_add(struct udp_table *t, struct udp_sock *u)
+{
+    uint32_t i = udp_index(t, u);
+
+    if (u->tx_queued)
+        return;
+    if (t->tx_tail == NIL)
+        t->tx_head = i;
+    else
+        t->socks[t->tx_tail].tx_next = i;
+    t->tx_tail = i;
+    u->tx_next = NIL;
+    u->tx_queued = true;
+}
+
+void udp_kick(struct engine *e, struct udp_sock *u, uint64_t now_us)
+{
+    struct sock *s = &u->s;
+
+    (void)now_us;
+    if (s->tx.head == s->tx.tail)
+        return;
+    if (s->pub_flags & SG_F_TX_SHUT && !u->tx_queued) {
+        s->tx.head = s->tx.tail;
+        udp_soft_error(e, u, EPIPE);
+        return;
+    }
+    tx_list_add(&e->udp, u);
+}
+
+bool udp_output_pending(const struct engine *e)
+{
+    return e->udp.tx_head != NIL;
+}
+
+/* Frames that datagrams leave free for answers to what arrives. */
+static uint32_t reserve(const struct pktq *q)
+{
+    return q->count / 8;
+}
+
+/* A record of a send ring, checked. */
+struct outgoing {
+    struct ip_addr src, dst;
+    uint16_t port;
+    uint16_t gso_size; /* payload of each datagram; 0: one datagram */
+    uint32_t len;      /* payload */
+    uint64_t pos;      /* of the payload, from the ring's base */
+    uint32_t bytes;    /* in the ring */
+};
+
+/* Read the next record; false: the application broke the contract. */
+static bool read_record(struct engine *e, struct udp_sock *u, const uint8_t *region, struct sg_dgram_hdr *h,
+                        struct outgoing *o)
+{
+    const struct stream *tx = &u->s.tx;
+    uint64_t avail = tx->tail - tx->head, pos = tx->head - tx->base;
+
+    if (avail < sizeof(*h) || pos % SG_DGRAM_ALIGN) {
+        sock_fault(e, &u->s, "datagram record is cut short or misaligned");
+        return false;
+    }
+    sg_bytes_get(region, tx->log2, pos, h, sizeof(*h));
+    if (h->len > SG_DGRAM_BYTES_MAX || sg_dgram_ring_bytes(h->len) > avail) {
+        sock_fault(e, &u->s, "datagram length is beyond the send ring");
+        return false;
+    }
+    if (h->pad || (h->family && h->family != SG_AF_INET && h->family != SG_AF_INET6)) {
+        sock_fault(e, &u->s, "datagram header is malformed");
+        return false;
+    }
+    o->len = h->len;
+    o->gso_size = h->gso_size ? h->gso_size : u->gso_size;
+    o->pos = pos + sizeof(*h);
+    o->bytes = (uint32_t)sg_dgram_ring_bytes(h->len);
+    return true;
+}
+
+/* Where to, and from where. 0 or a positive errno for the application. */
+static int choose_route(struct engine *e, struct udp_sock *u, const struct sg_dgram_hdr *h,
+                        struct outgoing *o)
+{
+    const struct sock *s = &u->s;
+
+    if (!h->family) {
+        if (!udp_connected(u))
+            return EDESTADDRREQ;
+        o->dst = s->remote;
+        o->port = s->rport;
+    } else if (h->family == s->family) {
+        struct ip_addr given = {.family = h->family, .scope = h->scope};
+
+        memcpy(given.ip, h->addr, h->family == SG_AF_INET ? 4 : 16);
+        given = net_from_api(e, &given);
+        if (s->opts & SO_F_V6ONLY && given.family == SG_AF_INET)
+            return ENETUNREACH;
+        o->dst = udp_destination(e, &given);
+        o->port = h->port;
+    } else {
+        return EAFNOSUPPORT;
+    }
+    if (!o->port)
+        return EINVAL;
+    if (net_is_broadcast(e, &o->dst) && !(s->opts & SO_F_BROADCAST))
+        return EACCES;
+    if (!net_source(e, &o->dst, &o->src))
+        return ENETUNREACH;
+    if (!ip_addr_any(&s->local) && s->local.family != o->dst.family)
+        return ENETUNREACH;
+    if (net_is_own(e, &s->local)) /* Bound, or chosen by connect(). */
+        o->src = s->local;
+    return -udp_bind_any(e, u);
+}
+
+/* Datagrams that the record becomes; with UDP_SEGMENT the last may be shorter. */
+static uint32_t datagram_count(const struct outgoing *o)
+{
+    return o->gso_size && o->len > o->gso_size ? (o->len + o->gso_size - 1) / o->gso_size : 1;
+}
+
+/* Frames that the record needs; 0 with `error` set when it can't be sent. */
+static uint32_t frames_needed(struct engine *e, const struct outgoing *o, int *error)
+{
+    uint32_t count = datagram_count(o), frames;
+
+    *error = 0;
+    if (count == 1) {
+        frames = net_frame_count(e, &o->dst, UDP_HDR_BYTES + o->len);
+    } else { /* As Linux: never cut into more than this, and what it is cut into is never fragmented. */
+        if (count > UDP_SEGMENTS_MAX)
+            *error = EINVAL;
+        else if (net_frame_count(e, &o->dst, UDP_HDR_BYTES + o->gso_size) > 1)
+            *error = EMSGSIZE;
+        frames = count;
+    }
+    if (!*error && frames > e->txq.count - reserve(&e->txq))
+        *error = EMSGSIZE; /* The frame queue is configured too small for it. */
+    return *error ? 0 : frames;
+}
+
+/* Put `len` bytes at `pos` of the send ring behind the UDP header: copied, or by reference when they exceed
+ * the frame's memory; net_output() then copies them into fragments. */
+static void put_payload(struct pktbuf *p, const uint8_t *region, uint8_t log2, uint64_t pos, uint32_t len)
+{
+    uint32_t size = UINT32_C(1) << log2;
+    uint32_t at = (uint32_t)pos & (size - 1);
+    uint32_t first = len < size - at ? len : size - at;
+
+    if (UDP_HDR_BYTES + len <= PKT_LINEAR_MAX - PKT_HEADROOM) {
+        sg_bytes_get(region, log2, pos, p->data + p->len, len);
+        p->len += len;
+        return;
+    }
+    p->frag[p->frag_count++] = (struct pkt_frag){region + at, first};
+    if (len > first)
+        p->frag[p->frag_count++] = (struct pkt_frag){region, len - first};
+}
+
+/* Build one datagram of `len` bytes at `pos` in a fresh frame and send it; 0 or a positive errno. */
+static int send_datagram(struct engine *e, struct udp_sock *u, const uint8_t *region,
+                         const struct outgoing *o, uint64_t pos, uint32_t len, uint64_t now_us)
+{
+    struct pktbuf *p = pktq_get(&e->txq);
+    uint8_t ttl = sock_ttl(e, &u->s);
+
+    ENG_ASSERT(p); /* The caller made sure of room. */
+    if (net_is_multicast(&o->dst))
+        ttl = u->mc_ttl;
+    udp_put(p->data, u->s.lport, o->port, len);
+    p->len = UDP_HDR_BYTES;
+    put_payload(p, region, u->s.tx.log2, pos, len);
+    net_checksum(e, p, &o->src, &o->dst, IP_PROTO_UDP, UDP_CSUM_OFFSET,
+                 net_frame_count(e, &o->dst, UDP_HDR_BYTES + len) > 1);
+    return -net_output(e, p, &o->src, &o->dst, IP_PROTO_UDP, sock_tos(&u->s), ttl, false, now_us);
+}
+
+/* A multicast with a TTL of 0 is not to leave this host (RFC 1112 6.1). */
+static bool stays_here(const struct udp_sock *u, const struct outgoing *o)
+{
+    return !u->mc_ttl && net_is_multicast(&o->dst);
+}
+
+/* All datagrams of a record. The first error ends it: what went is gone, as with separate calls. */
+static int send_record(struct engine *e, struct udp_sock *u, const uint8_t *region, const struct outgoing *o,
+                       uint64_t now_us)
+{
+    uint32_t each = datagram_count(o) == 1 ? o->len : o->gso_size;
+    uint32_t at = 0;
+
+    do {
+        uint32_t len = o->len - at < each ? o->len - at : each;
+        int error = stays_here(u, o) ? 0 : send_datagram(e, u, region, o, o->pos + at, len, now_us);
+
+        if (error)
+            return error;
+        stat_inc(&e->stats, ST_UDP_OUT_DATAGRAMS);
+        at += len;
+    } while (at < o->len);
+    return 0;
+}
+
+enum sent { SENT_ONE, SENT_WAIT, SENT_FAULT };
+
+static enum sent send_next(struct engine *e, struct udp_sock *u, uint64_t now_us)
+{
+    struct sock *s = &u->s;
+    const uint8_t *region = session_region(sock_session(e, s->heap_sid), s->tx.region);
+    struct sg_dgram_hdr h;
+    struct outgoing o;
+    int error;
+
+    if (!read_record(e, u, region, &h, &o)) {
+        s->tx.head = s->tx.tail;
+        return SENT_FAULT;
+    }
+    error = choose_route(e, u, &h, &o);
+    if (!error) {
+        uint32_t frames = frames_needed(e, &o, &error);
+
+        if (!error && frames + reserve(&e->txq) > pktq_room(&e->txq))
+            return SENT_WAIT;
+        if (!error)
+            error = send_record(e, u, region, &o, now_us);
+    }
+    s->tx.head += o.bytes;
+    sock_dirty_bits(e, s, DIRTY_LINE | DIRTY_TX);
+    if (error) {
+        stat_inc(&e->stats, ST_UDP_SNDBUF_ERRORS);
+        if (error != ENOBUFS) /* No room on the way out is a lost datagram, counted, as any other. */
+            udp_soft_error(e, u, error);
+    }
+    return SENT_ONE;
+}
+
+void udp_output(struct engine *e, uint64_t now_us)
+{
+    struct udp_table *t = &e->udp;
+    uint32_t budget = UDP_OUTPUT_BURST;
+
+    while (t->tx_head != NIL && budget) {
+        struct udp_sock *u = &t->socks[t->tx_head];
+        enum sent sent = SENT_ONE;
+
+        for (uint32_t n = 0; n < UDP_SOCK_BURST && budget && u->s.tx.head != u->s.tx.tail; n++) {
+            sent = send_next(e, u, now_us);
+            if (sent != SENT_ONE)
+                break;
+            budget--;
+        }
+        if (sent == SENT_WAIT)
+            return; /* It keeps its turn. */
+        udp_tx_forget(t, u);
+        if (u->s.tx.head != u->s.tx.tail)
+            tx_list_add(t, u); /* Behind the others. */
+    }
+}
