@@ -18,6 +18,24 @@ static bool slot_valid(const struct app_session *s, uint32_t slot)
     return slot != SG_SLOT_NONE && slot < s->slot_count;
 }
 
+/* Options of IPPROTO_IP whose value are addresses, by Linux's numbers: IP_MULTICAST_IF, and IP_ADD_MEMBERSHIP
+ * to IP_DROP_SOURCE_MEMBERSHIP. */
+static bool names_addresses(const struct sg_cmd *cmd)
+{
+    return cmd->arg0 == 0 && (cmd->arg1 == 32 || (cmd->arg1 >= 35 && cmd->arg1 <= 40));
+}
+
+static int set_addresses(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd,
+                         uint64_t now_us)
+{
+    struct engine_mreq r;
+
+    memcpy(r.group, cmd->addr, 4);
+    memcpy(r.interface, cmd->addr + 4, 4);
+    memcpy(r.source, cmd->addr + 8, 4);
+    return engine_mcast(e, s->sid, cmd->slot, cmd->arg1, &r, now_us);
+}
+
 /* Commands on a socket that exists: cmd->slot has been checked. */
 static int socket_command(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd,
                           uint64_t now_us, uint64_t *value)
@@ -40,6 +58,8 @@ static int socket_command(struct engine *e, const struct app_session *s, const s
     case SG_CMD_CLOSE:
         return cmd->arg0 ? -EINVAL : engine_close(e, s->sid, cmd->slot, now_us);
     case SG_CMD_SETOPT:
+        if (names_addresses(cmd))
+            return set_addresses(e, s, cmd, now_us);
         return engine_setopt(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1, cmd->value, now_us);
     case SG_CMD_GETOPT:
         engine_clock(e, now_us);

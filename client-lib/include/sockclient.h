@@ -584,6 +584,27 @@ struct sc_linger {
     int linger; /* seconds */
 };
 
+/* Option names at SC_SOL_IP about groups. All but the first take addresses and can be set only. */
+#define SC_IP_MULTICAST_LOOP         34 /* int: multicasts come back to members on this daemon (default: 1) */
+#define SC_IP_MULTICAST_IF           32 /* own address that multicasts leave from: uint8_t[4] or sc_ip_mreq */
+#define SC_IP_ADD_MEMBERSHIP         35 /* sc_ip_mreq: hear the group */
+#define SC_IP_DROP_MEMBERSHIP        36 /* sc_ip_mreq */
+#define SC_IP_UNBLOCK_SOURCE         37 /* sc_ip_mreq_source */
+#define SC_IP_BLOCK_SOURCE           38 /* sc_ip_mreq_source: hear the group, but not from there */
+#define SC_IP_ADD_SOURCE_MEMBERSHIP  39 /* sc_ip_mreq_source: hear the group from there alone */
+#define SC_IP_DROP_SOURCE_MEMBERSHIP 40 /* sc_ip_mreq_source */
+
+/** Their values; layout of Linux's structs, network byte order. */
+struct sc_ip_mreq {
+    uint8_t group[4];
+    uint8_t interface[4]; /* an address of the daemon's; all zero: the daemon chooses */
+};
+struct sc_ip_mreq_source {
+    uint8_t group[4];
+    uint8_t interface[4];
+    uint8_t source[4];
+};
+
 /** Called when something changed on a socket: data, room, a connection, end of file, an error. */
 typedef void (*sc_event_cb)(sc_sock *s, void *arg);
 

@@ -161,6 +161,7 @@ const char *engine_check(const struct engine *e)
     bad = bad ? bad : neigh_check(e);
     bad = bad ? bad : frag_check(e);
     bad = bad ? bad : udp_check(e);
+    bad = bad ? bad : mcast_check(e);
     if (bad)
         return bad;
     if (e->flows.used != hashed + reqs + tws)

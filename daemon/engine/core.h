@@ -10,6 +10,7 @@
 #include "daemon/engine/flow.h"
 #include "daemon/engine/frag.h"
 #include "daemon/engine/icmp.h"
+#include "daemon/engine/mcast.h"
 #include "daemon/engine/neigh.h"
 #include "daemon/engine/net.h"
 #include "daemon/engine/nd.h"
@@ -38,6 +39,7 @@ struct engine {
     struct icmp_state icmp;
     struct pmtu_table pmtu;
     struct udp_table udp;
+    struct mcast_state mcast;
 
     struct session *sessions; /* session_max */
     sock_id dirty;            /* sockets whose slots must be written, through sock.dirty_next */

@@ -123,8 +123,8 @@ static void *carve(struct carver *c, size_t bytes)
 }
 
 struct layout {
-    void *header, *udp_arena, *tcp_arena;
-    void *engine, *pkts, *net, *neigh, *frag, *icmp, *udp, *sessions, *ports, *flows, *wheel, *tcp;
+    void *header, *udp_arena, *tcp_arena, *mcast_arena;
+    void *engine, *pkts, *net, *neigh, *frag, *icmp, *udp, *mcast, *sessions, *ports, *flows, *wheel, *tcp;
     void *events;
 };
 
@@ -140,6 +140,7 @@ static size_t lay_arena(struct layout *l, void *arena, const struct engine_confi
     l->header = carve(&c, SG_PAGE_BYTES);
     l->udp_arena = carve(&c, udp_arena_bytes(cfg));
     l->tcp_arena = carve(&c, tcp_arena_bytes(cfg));
+    l->mcast_arena = carve(&c, mcast_arena_bytes());
     return ALIGN_UP(c.at, SG_PAGE_BYTES);
 }
 
@@ -154,6 +155,7 @@ static size_t lay_scratch(struct layout *l, void *scratch, const struct engine_c
     l->frag = carve(&c, frag_bytes(cfg));
     l->icmp = carve(&c, icmp_bytes(cfg));
     l->udp = carve(&c, udp_bytes(cfg));
+    l->mcast = carve(&c, mcast_bytes());
     l->sessions = carve(&c, (size_t)cfg->session_max * sizeof(struct session));
     l->ports = carve(&c, port_bytes());
     l->flows = carve(&c, flow_bytes(wheel_nodes(cfg)));
@@ -206,6 +208,7 @@ static void write_header(struct arena_header *h, const struct engine_config *cfg
                     sizeof(struct tx_flight),
                     sizeof(struct rx_reasm),
                     sizeof(struct udp_sock),
+                    sizeof(struct mcast_member),
                     cfg->conn_max,
                     cfg->listen_max,
                     cfg->req_max,
@@ -255,6 +258,7 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
     icmp_init(&e->icmp, l.icmp, cfg);
     pmtu_init(&e->pmtu, &pmtu_key);
     udp_init(&e->udp, l.udp_arena, l.udp, cfg);
+    mcast_init(e, l.mcast_arena, l.mcast);
     e->sessions = l.sessions;
     port_init(&e->ports, l.ports, &port_key);
     flow_init(&e->flows, l.flows, wheel_nodes(cfg), &flow_key);
@@ -294,6 +298,7 @@ void engine_timers(struct engine *e, uint64_t now_us)
     addr_timers(e, now_us);
     frag_timers(e, now_us);
     pmtu_timers(e);
+    igmp_timers(e, now_us);
 }
 
 uint64_t engine_deadline(const struct engine *e)
@@ -308,6 +313,8 @@ uint64_t engine_deadline(const struct engine *e)
         t = neigh;
     if (e->net.t.next_us < t)
         t = e->net.t.next_us;
+    if (mcast_deadline(e) < t)
+        t = mcast_deadline(e);
     return frag < t ? frag : t;
 }
 

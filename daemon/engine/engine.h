@@ -258,6 +258,16 @@ int engine_setopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint
 /** Tell the time before engine_getopt(), which has answers that depend on it (TCP_INFO). */
 void engine_clock(struct engine *e, uint64_t now_us);
 int engine_getopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint32_t name, uint64_t *value);
+
+/** What the options that name a multicast group carry; network byte order. */
+struct engine_mreq {
+    uint8_t group[4];
+    uint8_t interface[4]; /* an own address on it; all zero: chosen here */
+    uint8_t source[4];    /* options that name one */
+};
+/** IP_ADD_MEMBERSHIP and its like, by Linux's number. */
+int engine_mcast(struct engine *e, int sid, uint32_t slot, uint32_t name, const struct engine_mreq *r,
+                 uint64_t now_us);
 int engine_grant(struct engine *e, int sid, uint32_t slot);
 int engine_release(struct engine *e, int sid, uint32_t slot);
 

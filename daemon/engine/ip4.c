@@ -3,13 +3,16 @@
  * IPv4 (RFC 791, RFC 1122 3): packets in and out.
  */
 #include "daemon/engine/engine_int.h"
+#include "daemon/engine/wire/igmp.h"
 
 #include <errno.h>
 
 /* RFC 1122 3.2.1.3: a source that no host can have, or that is ours. */
-static bool source_ok(const struct engine *e, const struct ip_addr *src, bool looped)
+static bool source_ok(const struct engine *e, const struct rx_pkt *rp, bool looped)
 {
-    return looped || netif_lookup(&e->net.t, src)->kind == DST_UNICAST;
+    if (ip_addr_any(&rp->src) && rp->proto == IP_PROTO_IGMP) /* RFC 4541 2.1.1: proxies ask from there. */
+        return true;
+    return looped || netif_lookup(&e->net.t, &rp->src)->kind == DST_UNICAST;
 }
 
 void ip4_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct arrival *a, uint64_t now_us)
@@ -38,9 +41,13 @@ void ip4_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct 
         .l3_hdr_len = ip.hdr_len,
     };
     kind = netif_lookup(&e->net.t, &rp.dst)->kind;
-    rp.broadcast = kind == DST_BROADCAST;
+    rp.broadcast = kind == DST_BROADCAST || kind == DST_MULTICAST;
+    if (kind == DST_MULTICAST && !mcast_listens(e, ip.dst)) {
+        stat_inc(&e->stats, ST_DROP_MULTICAST);
+        return;
+    }
     /* RFC 1122 3.3.6: what was addressed to all stations but not to all hosts is dropped. */
-    if (!source_ok(e, &rp.src, a->looped) || (!rp.broadcast && (kind != DST_OWN || a->link_group))) {
+    if (!source_ok(e, &rp, a->looped) || (!rp.broadcast && (kind != DST_OWN || a->link_group))) {
         stat_inc(&e->stats, ST_IP_IN_ADDR_ERRORS);
         return;
     }
@@ -111,4 +118,30 @@ int ip4_output(struct engine *e, struct pktbuf *p, const struct ip_out *o, uint6
         return net_link_output(e, p, d, now_us);
     p->dev = d->ifindex;
     return net_loop_output(e, p);
+}
+
+void net_output_link4(struct engine *e, struct pktbuf *p, const struct ip4_pkt *ip, const uint8_t *options,
+                      uint32_t option_bytes)
+{
+    const struct ip_addr dst = net_ip_addr(ip->dst);
+    const struct net_dst *d = netif_lookup(&e->net.t, &dst);
+    struct ip4_pkt h = *ip;
+    uint16_t sum;
+
+    stat_inc(&e->stats, ST_IP_OUT_REQUESTS);
+    if (!d->has_src) {
+        stat_inc(&e->stats, ST_IP_OUT_NO_ROUTES);
+        pktq_drop(&e->txq);
+        return;
+    }
+    h.src = net_addr4(&d->src);
+    h.len = net_pkt_bytes(p) + option_bytes;
+    net_pkt_push(p, IP4_HDR_BYTES + option_bytes);
+    ip4_put(p->data, &h);
+    p->data[0] = (uint8_t)(0x45 + option_bytes / 4);
+    memcpy(p->data + IP4_HDR_BYTES, options, option_bytes);
+    memset(p->data + 10, 0, 2);
+    sum = csum_finish(csum_partial(p->data, IP4_HDR_BYTES + option_bytes));
+    memcpy(p->data + 10, &sum, 2);
+    (void)net_link_output(e, p, d, e->now_us); /* To a group: it asks no neighbour. */
 }

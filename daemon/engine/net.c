@@ -3,6 +3,7 @@
  * Ethernet (RFC 894, RFC 2464, 802.1Q), and what IPv4 and IPv6 share.
  */
 #include "daemon/engine/engine_int.h"
+#include "daemon/engine/wire/igmp.h"
 
 #include <errno.h>
 
@@ -189,6 +190,8 @@ void net_deliver(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
         input = udp_input;
     } else if (rp->proto == (is6 ? IP6_NH_ICMP : IP_PROTO_ICMP)) {
         input = is6 ? icmp6_input : icmp_input;
+    } else if (rp->proto == IP_PROTO_IGMP && !is6) {
+        input = igmp_input;
     } else {
         stat_inc(&e->stats, is6 ? ST_IP6_IN_UNKNOWN_PROTOS : ST_IP_IN_UNKNOWN_PROTOS);
         icmp_send_error(e, rp, ICMP_ERR_PROTO_UNREACH, now_us);
@@ -350,10 +353,11 @@ static bool loop_room(const struct net_loop *l, uint32_t bytes)
     return bytes <= NET_LOOP_BYTES - (l->tail - l->head);
 }
 
-int net_loop_output(struct engine *e, struct pktbuf *p)
+/* Queue a packet of `hdr_len` bytes of header and what `p` holds. False: no room. */
+static bool loop_put(struct engine *e, const uint8_t *hdr, uint32_t hdr_len, const struct pktbuf *p)
 {
     struct net_loop *l = &e->net.loop;
-    uint32_t len = net_pkt_bytes(p);
+    uint32_t len = hdr_len + net_pkt_bytes(p);
     uint32_t bytes = (uint32_t)sizeof(struct loop_hdr) + ((len + LOOP_ALIGN - 1) & ~(LOOP_ALIGN - 1));
     uint32_t at = (uint32_t)(l->tail % NET_LOOP_BYTES);
     uint32_t skip = NET_LOOP_BYTES - at < bytes ? NET_LOOP_BYTES - at : 0;
@@ -367,8 +371,7 @@ int net_loop_output(struct engine *e, struct pktbuf *p)
 
     if (!loop_room(l, bytes + skip)) {
         stat_inc(&e->stats, ST_DROP_LOOP_FULL);
-        pktq_drop(&e->txq);
-        return -ENOBUFS;
+        return false;
     }
     if (skip) {
         struct loop_hdr s = {.bytes = skip};
@@ -378,10 +381,36 @@ int net_loop_output(struct engine *e, struct pktbuf *p)
         at = 0;
     }
     memcpy(l->mem + at, &h, sizeof(h));
-    net_pkt_copy(p, 0, l->mem + at + sizeof(h), len);
+    if (hdr_len)
+        memcpy(l->mem + at + sizeof(h), hdr, hdr_len);
+    net_pkt_copy(p, 0, l->mem + at + sizeof(h) + hdr_len, len - hdr_len);
     l->tail += bytes;
+    return true;
+}
+
+int net_loop_output(struct engine *e, struct pktbuf *p)
+{
+    bool queued = loop_put(e, NULL, 0, p);
+
     pktq_drop(&e->txq);
-    return 0;
+    return queued ? 0 : -ENOBUFS;
+}
+
+void net_loop_copy4(struct engine *e, const struct pktbuf *p, const struct ip_addr *src,
+                    const struct ip_addr *dst, uint8_t proto, uint8_t tos, uint8_t ttl)
+{
+    uint8_t hdr[IP4_HDR_BYTES];
+    struct ip4_pkt ip = {
+        .src = net_addr4(src),
+        .dst = net_addr4(dst),
+        .proto = proto,
+        .tos = tos,
+        .ttl = ttl,
+        .len = net_pkt_bytes(p),
+    };
+
+    ip4_put(hdr, &ip);
+    (void)loop_put(e, hdr, sizeof(hdr), p); /* A copy that finds no room is lost, and counted there. */
 }
 
 bool net_loop_pending(const struct engine *e)

@@ -131,6 +131,16 @@ void net_pkt_push(struct pktbuf *p, uint32_t bytes);
 /** Checksum over all of `p`, from p->data on, with `sum` to begin with. */
 uint32_t net_pkt_sum(const struct pktbuf *p, uint32_t sum);
 
+/**
+ * Send the open frame to a group with IP options, which net_output() doesn't make. The source is that of the
+ * route. `option_bytes` is a multiple of 4.
+ */
+void net_output_link4(struct engine *e, struct pktbuf *p, const struct ip4_pkt *ip, const uint8_t *options,
+                      uint32_t option_bytes);
+/** Let a copy of the transport packet in the open frame come back in: somebody here hears it too. */
+void net_loop_copy4(struct engine *e, const struct pktbuf *p, const struct ip_addr *src,
+                    const struct ip_addr *dst, uint8_t proto, uint8_t tos, uint8_t ttl);
+
 /** Put the Ethernet header before p->data, bring the offload fields up to date, and commit the frame. */
 void net_send_frame(struct engine *e, struct pktbuf *p, uint8_t ifindex, const uint8_t *dst_mac,
                     uint16_t type);

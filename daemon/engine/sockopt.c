@@ -591,6 +591,7 @@ static const struct opt table[] = {
     {L_IP, 2, ON_ALL, 0, 0, 255, "IP_TTL", set_ttl, get_ttl},
     {L_IP, 14, ON_ALL, 0, ANY, "IP_MTU", NULL, get_mtu},
     {L_IP, 33, ON_UDP, 0, 0, 255, "IP_MULTICAST_TTL", udp_set_mc_ttl, udp_get_mc_ttl},
+    {L_IP, 34, ON_UDP, 0, ANY, "IP_MULTICAST_LOOP", udp_set_mc_loop, udp_get_mc_loop},
     {L_IPV6, 16, ON_ALL, 0, 0, 255, "IPV6_UNICAST_HOPS", set_ttl, get_ttl},
     {L_IPV6, 24, ON_ALL, 0, ANY, "IPV6_MTU", NULL, get_mtu},
     {L_IPV6, 26, ON_ALL, 0, ANY, "IPV6_V6ONLY", set_v6only, get_v6only},

@@ -77,6 +77,12 @@ enum stat {
     ST_ICMP_ERR_UNMATCHED, /* an ICMP error about nothing that we sent */
     ST_PMTU_LOWERED,       /* a path was found to take smaller packets only */
     ST_PMTU_IGNORED,       /* "too big" about a packet that was not */
+    ST_DROP_MULTICAST,     /* a multicast of a group that nobody here joined */
+    ST_MCAST_LIMIT,        /* a membership refused: sources, memberships or groups are used up (mcast.h) */
+    ST_IGMP_IN_QUERIES,
+    ST_IGMP_IN_REPORTS,
+    ST_IGMP_IN_ERRORS, /* malformed, bad checksum, or a general query to another group than all hosts */
+    ST_IGMP_OUT_REPORTS,
     /* UDP */
     ST_UDP_IN_DATAGRAMS,
     ST_UDP_OUT_DATAGRAMS,
@@ -110,9 +116,9 @@ enum stat {
     ST_TCP_FASTOPEN_COOKIE_REQD,
     ST_TCP_COOKIES_SENT,
     ST_TCP_COOKIES_RECV,
-    ST_TCP_COOKIES_FAILED,  /* an ACK that brought no good one, while there were some about */
-    ST_TCP_TIMEOUTS,        /* RTO fired */
-    ST_TCP_FAST_RETRANS,    /* recoveries entered by duplicate ACKs or SACK */
+    ST_TCP_COOKIES_FAILED, /* an ACK that brought no good one, while there were some about */
+    ST_TCP_TIMEOUTS,       /* RTO fired */
+    ST_TCP_FAST_RETRANS,   /* recoveries entered by duplicate ACKs or SACK */
     ST_TCP_LOSS_PROBES,
     ST_TCP_LOSS_PROBE_RECOVERY, /* a loss that only the probe repaired */
     ST_TCP_SPURIOUS_RTOS,       /* time-outs that F-RTO found to be spurious */
@@ -121,9 +127,9 @@ enum stat {
     ST_TCP_DSACK_UNDO,          /* ... as all that was sent again was a duplicate */
     ST_TCP_LOSS_UNDO,           /* ... after a time-out */
     ST_TCP_DSACK_RECV,
-    ST_TCP_DSACK_IGNORED, /* too old, or about what was never sent */
-    ST_TCP_SACK_RENEGING, /* a peer threw away what it had acknowledged selectively */
-    ST_TCP_SACK_LIMIT,    /* the SACK blocks of an ACK were not looked at to the end */
+    ST_TCP_DSACK_IGNORED,   /* too old, or about what was never sent */
+    ST_TCP_SACK_RENEGING,   /* a peer threw away what it had acknowledged selectively */
+    ST_TCP_SACK_LIMIT,      /* the SACK blocks of an ACK were not looked at to the end */
     ST_TCP_LOST_RETRANSMIT, /* a retransmission was itself lost */
     ST_TCP_OFO_QUEUE,       /* segments kept out of order */
     ST_TCP_OFO_DROP,        /* no range record, or no room */

@@ -106,6 +106,8 @@ int udp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret)
         .hash_next = NIL,
         .tx_next = NIL,
         .mc_ttl = TTL_MULTICAST,
+        .mc_loop = 1,
+        .groups = NIL,
         .rcvbuf = UINT32_C(1) << e->cfg.rcvbuf_log2,
     };
     *ret = SOCK_ID(SK_UDP, i);
@@ -128,7 +130,8 @@ int udp_bind(struct engine *e, struct udp_sock *u, const struct ip_ep *local)
 {
     if (u->s.lport)
         return -EINVAL;
-    if (!ip_addr_any(&local->addr) && !net_is_own(e, &local->addr) && !net_is_broadcast(e, &local->addr))
+    if (!ip_addr_any(&local->addr) && !net_is_own(e, &local->addr) && !net_is_broadcast(e, &local->addr) &&
+        !net_is_multicast(&local->addr))
         return -EADDRNOTAVAIL;
     return claim(e, u, local);
 }
@@ -217,6 +220,7 @@ void udp_close(struct engine *e, struct udp_sock *u)
     struct udp_table *t = &e->udp;
 
     udp_tx_forget(t, u);
+    mcast_leave_all(e, u);
     if (u->s.lport)
         hash_del(t, u);
     sock_port_release(e, &u->s);

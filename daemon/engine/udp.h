@@ -68,6 +68,8 @@ void udp_tx_forget(struct udp_table *t, struct udp_sock *u);
 /* Rows of the table of options (sockopt.c). */
 int udp_set_mc_ttl(struct engine *e, struct sock *s, uint64_t value);
 int udp_get_mc_ttl(struct engine *e, struct sock *s, uint64_t *value);
+int udp_set_mc_loop(struct engine *e, struct sock *s, uint64_t value);
+int udp_get_mc_loop(struct engine *e, struct sock *s, uint64_t *value);
 int udp_set_segment(struct engine *e, struct sock *s, uint64_t value);
 int udp_get_segment(struct engine *e, struct sock *s, uint64_t *value);
 void udp_set_buffer(struct udp_sock *u, bool send, uint64_t bytes);

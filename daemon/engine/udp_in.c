@@ -162,6 +162,15 @@ static bool parse(struct engine *e, const struct rx_pkt *rp, struct udp_dgram *d
     return true;
 }
 
+/* Multicasts are for members alone. Linux's default gives them to every socket of the port
+ * (IP_MULTICAST_ALL), which it keeps for compatibility. */
+static bool hears(const struct engine *e, const struct udp_sock *u, const struct rx_pkt *rp)
+{
+    uint32_t dst4 = net_addr4(&rp->dst);
+
+    return rp->dst.family != SG_AF_INET || !net_is_multicast4(dst4) || mcast_hears(e, u, dst4, net_addr4(&rp->src));
+}
+
 /* To every socket that fits, as RFC 1122 4.1.3.5's "multicast and broadcast" asks; false: there is none. */
 static bool deliver_to_all(struct engine *e, const struct rx_pkt *rp, const struct udp_dgram *d)
 {
@@ -171,7 +180,7 @@ static bool deliver_to_all(struct engine *e, const struct rx_pkt *rp, const stru
     for (uint32_t i = t->bucket[d->dport & t->mask]; i != NIL; i = t->socks[i].hash_next) {
         struct udp_sock *u = &t->socks[i];
 
-        if (match(u, &rp->dst, d->dport, &rp->src, d->sport)) {
+        if (match(u, &rp->dst, d->dport, &rp->src, d->sport) && hears(e, u, rp)) {
             take(e, u, rp, d);
             taken = true;
         }

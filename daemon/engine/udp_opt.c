@@ -7,6 +7,8 @@
  */
 #include "daemon/engine/engine_int.h"
 
+#include <errno.h>
+
 static uint8_t size_class(uint64_t bytes)
 {
     uint8_t log2 = SG_REGION_LOG2_MIN;
@@ -51,6 +53,20 @@ int udp_get_mc_ttl(struct engine *e, struct sock *s, uint64_t *value)
     return 0;
 }
 
+int udp_set_mc_loop(struct engine *e, struct sock *s, uint64_t value)
+{
+    (void)e;
+    ((struct udp_sock *)s)->mc_loop = value != 0;
+    return 0;
+}
+
+int udp_get_mc_loop(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = ((const struct udp_sock *)s)->mc_loop;
+    return 0;
+}
+
 int udp_set_segment(struct engine *e, struct sock *s, uint64_t value)
 {
     (void)e;
@@ -63,4 +79,28 @@ int udp_get_segment(struct engine *e, struct sock *s, uint64_t *value)
     (void)e;
     *value = ((const struct udp_sock *)s)->gso_size;
     return 0;
+}
+
+static int set_mc_if(const struct engine *e, struct udp_sock *u, const struct engine_mreq *r)
+{
+    struct ip_addr a = net_ip_addr(get_be32(r->interface));
+
+    if (!ip_addr_any(&a) && !net_is_own(e, &a))
+        return -EADDRNOTAVAIL;
+    u->mc_if = net_addr4(&a);
+    return 0;
+}
+
+int engine_mcast(struct engine *e, int sid, uint32_t slot, uint32_t name, const struct engine_mreq *r,
+                 uint64_t now_us)
+{
+    struct udp_sock *u;
+
+    e->now_us = now_us;
+    if (!engine_slot_used(e, sid, slot))
+        return -EBADF;
+    u = (struct udp_sock *)sock_get(e, sock_session(e, sid)->v.slot_sock[slot]);
+    if (u->s.kind != SK_UDP)
+        return -ENOPROTOOPT;
+    return name == MCAST_INTERFACE ? set_mc_if(e, u, r) : mcast_setopt(e, u, name, r);
 }

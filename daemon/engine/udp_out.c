@@ -140,6 +140,8 @@ static int choose_route(struct engine *e, struct udp_sock *u, const struct sg_dg
         return ENETUNREACH;
     if (net_is_own(e, &s->local)) /* Bound, or chosen by connect(). */
         o->src = s->local;
+    if (u->mc_if && o->dst.family == SG_AF_INET && net_is_multicast(&o->dst))
+        o->src = net_ip_addr(u->mc_if);
     return -udp_bind_any(e, u);
 }
 
@@ -187,28 +189,38 @@ static void put_payload(struct pktbuf *p, const uint8_t *region, uint8_t log2, u
         p->frag[p->frag_count++] = (struct pkt_frag){region, len - first};
 }
 
+/* Sockets here hear broadcasts of ours as well, and multicasts of groups that they joined (RFC 1112 6.1). */
+static void loop_copy(struct engine *e, const struct udp_sock *u, const struct pktbuf *p,
+                      const struct outgoing *o, uint8_t ttl)
+{
+    uint32_t dst4 = net_addr4(&o->dst);
+
+    if (o->dst.family != SG_AF_INET)
+        return;
+    if (net_is_multicast4(dst4) ? u->mc_loop && mcast_listens(e, dst4) : net_is_broadcast(e, &o->dst))
+        net_loop_copy4(e, p, &o->src, &o->dst, IP_PROTO_UDP, sock_tos(&u->s), ttl);
+}
+
 /* Build one datagram of `len` bytes at `pos` in a fresh frame and send it; 0 or a positive errno. */
 static int send_datagram(struct engine *e, struct udp_sock *u, const uint8_t *region,
                          const struct outgoing *o, uint64_t pos, uint32_t len, uint64_t now_us)
 {
+    bool multicast = net_is_multicast(&o->dst);
     struct pktbuf *p = pktq_get(&e->txq);
-    uint8_t ttl = sock_ttl(e, &u->s);
+    uint8_t ttl = multicast ? u->mc_ttl : sock_ttl(e, &u->s);
 
     ENG_ASSERT(p); /* The caller made sure of room. */
-    if (net_is_multicast(&o->dst))
-        ttl = u->mc_ttl;
     udp_put(p->data, u->s.lport, o->port, len);
     p->len = UDP_HDR_BYTES;
     put_payload(p, region, u->s.tx.log2, pos, len);
     net_checksum(e, p, &o->src, &o->dst, IP_PROTO_UDP, UDP_CSUM_OFFSET,
                  net_frame_count(e, &o->dst, UDP_HDR_BYTES + len) > 1);
+    loop_copy(e, u, p, o, ttl);
+    if (!ttl) { /* RFC 1112 6.1: it is not to leave this host. */
+        pktq_drop(&e->txq);
+        return 0;
+    }
     return -net_output(e, p, &o->src, &o->dst, IP_PROTO_UDP, sock_tos(&u->s), ttl, false, now_us);
-}
-
-/* A multicast with a TTL of 0 is not to leave this host (RFC 1112 6.1). */
-static bool stays_here(const struct udp_sock *u, const struct outgoing *o)
-{
-    return !u->mc_ttl && net_is_multicast(&o->dst);
 }
 
 /* All datagrams of a record. The first error ends it: what went is gone, as with separate calls. */
@@ -220,7 +232,7 @@ static int send_record(struct engine *e, struct udp_sock *u, const uint8_t *regi
 
     do {
         uint32_t len = o->len - at < each ? o->len - at : each;
-        int error = stays_here(u, o) ? 0 : send_datagram(e, u, region, o, o->pos + at, len, now_us);
+        int error = send_datagram(e, u, region, o, o->pos + at, len, now_us);
 
         if (error)
             return error;

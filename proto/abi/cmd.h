@@ -36,7 +36,8 @@ enum sg_cmd_op {
     SG_CMD_ACCEPT,   /* slot = listener; arg0 = free slot for the connection. -EAGAIN when none waits */
     SG_CMD_SHUTDOWN, /* slot; arg0 = SG_SHUT_* */
     SG_CMD_CLOSE,    /* slot; arg0 = 0 */
-    SG_CMD_SETOPT,   /* slot; arg0 = level, arg1 = name, value. Linux's numbers */
+    SG_CMD_SETOPT,   /* slot; arg0 = level, arg1 = name, value. Linux's numbers. IP_MULTICAST_IF and the
+                      * memberships have instead, in addr, 4 bytes each: group, interface, source */
     SG_CMD_GETOPT,   /* slot; arg0 = level, arg1 = name; the answer lies in the reply's value */
     SG_CMD_GRANT,    /* slot; asks for a send region; 0, or -ENOBUFS when the quota is used up */
     SG_CMD_RELEASE,  /* slot; the answer to SG_EV_RELEASE: the send region is empty and no longer used */

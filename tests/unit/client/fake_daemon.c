@@ -530,8 +530,9 @@ static int run_setopt(struct fake *f, const struct sg_cmd *c)
     f->seen.opt_level = c->arg0;
     f->seen.opt_name = c->arg1;
     f->seen.opt_value = c->value;
+    memcpy(f->seen.opt_addr, c->addr, sizeof(f->seen.opt_addr));
     f->seen.opt_count++;
-    return c->arg0 == 1 && c->arg1 > 30 ? -ENOPROTOOPT : 0;
+    return c->arg1 > 30 && c->arg0 != 0 && c->arg0 != 17 ? -ENOPROTOOPT : 0;
 }
 
 static int run_getopt(struct fake *f, const struct sg_cmd *c, uint64_t *value)

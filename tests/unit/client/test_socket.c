@@ -454,6 +454,43 @@ Test(socket, options_are_translated_by_profile_level_and_name)
     }
 }
 
+Test(socket, memberships_carry_their_addresses)
+{
+    static const struct sc_ip_mreq_source source = {{232, 1, 2, 3}, {0, 0, 0, 0}, {192, 0, 2, 9}};
+    static const struct {
+        const char *profile;
+        int level, name, linux_name;
+        size_t len;
+        int rc;
+    } want[] = {
+        {"posix", 0, SC_IP_ADD_MEMBERSHIP, 35, 8, 0},
+        {"usocket", 0, 3, 35, 8, 0},
+        {"openmv", 0, 0x401, 36, 8, 0},
+        {"posix", 0, SC_IP_ADD_SOURCE_MEMBERSHIP, 39, 12, 0},
+        {"zerynth", SC_SOL_IP, SC_IP_BLOCK_SOURCE, 38, 12, 0},
+        {"posix", 0, SC_IP_ADD_MEMBERSHIP, 0, 7, -EINVAL},
+        {"posix", 0, SC_IP_ADD_MEMBERSHIP, 0, 12, -ENODEV}, /* ip_mreqn with an interface number */
+        {"posix", 0, SC_IP_BLOCK_SOURCE, 0, 8, -EINVAL},
+    };
+
+    for (unsigned i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+        struct env e = env_open(want[i].profile);
+        sc_sock *s = stream_new(&e);
+        struct fake_seen seen;
+
+        cr_assert_eq(sc_setsockopt(s, want[i].level, want[i].name, &source, want[i].len), want[i].rc, "%u",
+                     i);
+        fake_seen(e.f, 0, &seen);
+        cr_assert_eq(seen.opt_count, !want[i].rc, "%u", i);
+        if (!want[i].rc) {
+            cr_assert_eq(seen.opt_level, 0, "%u", i);
+            cr_assert_eq(seen.opt_name, want[i].linux_name, "%u", i);
+            cr_assert_arr_eq(seen.opt_addr, &source, want[i].len, "%u", i);
+        }
+        env_close(&e);
+    }
+}
+
 Test(socket, unknown_options_are_refused_or_ignored_by_profile)
 {
     static const struct {
