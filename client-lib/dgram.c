@@ -98,7 +98,7 @@ static int header_fill(struct sg_dgram_hdr *h, const struct desc *d, const struc
     rc = sc__addr_to_cmd(to, d->family, &name);
     if (rc)
         return rc;
-    if (!to->port)
+    if (!to->port && d->type != SG_SOCK_RAW) /* Raw sockets have none. */
         return -EADDRNOTAVAIL;
     h->family = name.family;
     h->port = name.port;

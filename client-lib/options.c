@@ -74,11 +74,8 @@ static const struct {
 static const struct {
     int own, linux_level;
 } levels[] = {
-    {SC_SOL_IP, LINUX_SOL_IP},
-    {SC_SOL_SOCKET, LINUX_SOL_SOCKET},
-    {SC_SOL_TCP, LINUX_SOL_TCP},
-    {SC_SOL_UDP, LINUX_SOL_UDP},
-    {SC_SOL_IPV6, LINUX_SOL_IPV6},
+    {SC_SOL_IP, LINUX_SOL_IP},   {SC_SOL_SOCKET, LINUX_SOL_SOCKET}, {SC_SOL_TCP, LINUX_SOL_TCP},
+    {SC_SOL_UDP, LINUX_SOL_UDP}, {SC_SOL_IPV6, LINUX_SOL_IPV6},
 };
 
 /* A caller's option in Linux's numbers; false: the profile has no such option. */

@@ -118,11 +118,15 @@ int sc__type_of(const sc_profile *p, int type)
         return SG_SOCK_STREAM;
     if (type == SC_DGRAM || type == sc_const(p, "SOCK_DGRAM", NO_CONST))
         return SG_SOCK_DGRAM;
+    if (type == SC_RAW || type == sc_const(p, "SOCK_RAW", NO_CONST))
+        return SG_SOCK_RAW;
     return -EPROTONOSUPPORT;
 }
 
 int sc__type_number(const sc_profile *p, uint8_t type)
 {
+    if (type == SG_SOCK_RAW)
+        return sc_const(p, "SOCK_RAW", SC_RAW);
     return type == SG_SOCK_STREAM ? sc_const(p, "SOCK_STREAM", SC_STREAM)
                                   : sc_const(p, "SOCK_DGRAM", SC_DGRAM);
 }

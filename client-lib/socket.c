@@ -120,7 +120,6 @@ int sc_socket(sc_lib *lib, int family, int type, int proto, sc_sock **out)
     sc_sock *s;
     int rc;
 
-    (void)proto; /* The protocol follows the type. */
     if (!lib || !out)
         return -EINVAL;
     if (sc__lib_foreign(lib))
@@ -142,6 +141,7 @@ int sc_socket(sc_lib *lib, int family, int type, int proto, sc_sock **out)
         sc__desc_forget(d);
         return -ENOMEM;
     }
+    cmd.arg1 = type == SG_SOCK_RAW ? (uint32_t)proto : 0; /* Else the protocol follows the type. */
     cmd.slot = d->num;
     cmd.arg0 = (uint32_t)type;
     cmd.family = (uint16_t)family;

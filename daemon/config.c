@@ -88,6 +88,8 @@ const struct config_key config_keys[] = {
      "entries of a command ring"},
     {"session", "event_entries", CONFIG_POWER, FIELD(event_entries), 16, 65536, "2048", NULL, NULL,
      "entries of an event ring"},
+    {"session", "raw", CONFIG_WORD, FIELD(raw), 0, 0, "root", NULL, NULL,
+     "whose processes may make raw sockets", CONFIG_WHO_WORDS},
 
     {"limits", "connections", CONFIG_NUMBER, ENGINE(conn_max), 1, POOL_MAX, "131072", NULL, NULL,
      "TCP connections"},

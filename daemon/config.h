@@ -70,10 +70,15 @@ struct config {
     uint64_t buffer_bytes;
     uint32_t channels;
     uint32_t kick_entries, cmd_entries, event_entries;
+    uint8_t raw; /* CONFIG_WHO_* that may make raw sockets */
 
     /* [limits], [ip] and [tcp]. Interfaces, addresses, routes and the secret come later (stack.c). */
     struct engine_config engine;
 };
+
+/* Whose processes may do something, and the words for it in order. */
+enum config_who { CONFIG_WHO_NONE, CONFIG_WHO_ROOT, CONFIG_WHO_ALL };
+#define CONFIG_WHO_WORDS "none root all"
 
 enum config_type {
     CONFIG_TEXT,   /* any text shorter than CONFIG_TEXT_MAX */

@@ -181,7 +181,7 @@ static void fill_socket(Sockgate__Socket *m, struct socket_entry *s)
     const struct engine_sock_info *i = &s->info;
 
     sockgate__socket__init(m);
-    m->kind = text(i->kind == ENGINE_SOCK_UDP ? "udp" : "tcp");
+    m->kind = text(i->kind == ENGINE_SOCK_UDP ? "udp" : i->kind == ENGINE_SOCK_RAW ? "raw" : "tcp");
     m->state = text(i->state);
     m->local_addr = address(&i->local.addr);
     m->local_port = i->local.port;

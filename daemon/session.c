@@ -130,6 +130,7 @@ int session_create(const struct config *cfg, uint32_t id, uint32_t channels, uin
     s->heap_off = l.heap_off;
     s->heap_bytes = cfg->heap_bytes;
     s->buffer_bytes_max = cfg->buffer_bytes;
+    s->raw = cfg->raw == CONFIG_WHO_ALL || (cfg->raw == CONFIG_WHO_ROOT && owner->uid == 0);
     s->sid = -1;
 
     rc = sealed_memfd("sockgate-segment", l.total, 0, &s->seg_fd, &base);

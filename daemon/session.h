@@ -46,6 +46,7 @@ struct app_session {
     uint32_t slot_count;
     struct sg_slot *slots; /* hostile */
     uint64_t heap_off, heap_bytes, buffer_bytes_max;
+    bool raw; /* may make raw sockets */
 
     /* The worker's. */
     struct channel channels[SG_CHANNELS_MAX];

@@ -37,6 +37,7 @@ int worker_session_add(struct worker *w, void *session)
         .heap_meta = s->heap_meta,
         .buffer_bytes_max = s->buffer_bytes_max,
         .sockets_max = s->slot_count - 1,
+        .raw = s->raw,
         .uid = s->owner.uid,
     };
 

@@ -223,17 +223,20 @@ SC_API int sc_lib_address(const sc_lib *lib, sc_addr *out);
 #define SC_INET6  0x100000a
 #define SC_STREAM 0x1000001
 #define SC_DGRAM  0x1000002
+#define SC_RAW    0x1000003
 
 /**
  * Make a socket. Waits for the daemon's answer (microseconds), never for the network.
  * @param family  the profile's AF_INET, or SC_INET, or SC_INET6: IPv6, and IPv4 as ::ffff:a.b.c.d unless
  *                SC_IPV6_V6ONLY is set; the profiles' own AF_INET6 is refused
- * @param type    the profile's SOCK_STREAM (TCP) or SOCK_DGRAM (UDP), or SC_STREAM, SC_DGRAM
- * @param proto   ignored: the protocol follows the type, as on the devices (Zerynth passes IPPROTO_TCP for
- *                datagram sockets too)
+ * @param type    the profile's SOCK_STREAM (TCP), SOCK_DGRAM (UDP) or SOCK_RAW (IPv4 packets of one protocol,
+ *                which arrive with their header and are sent without), or SC_STREAM, SC_DGRAM, SC_RAW
+ * @param proto   raw: the IP protocol, 1 to 254; else ignored: the protocol follows the type, as on the
+ *                devices (Zerynth passes IPPROTO_TCP for datagram sockets too)
  * @param out     receives the handle; give it to sc_release()
- * @return 0, -EAFNOSUPPORT (no such family), -EPROTONOSUPPORT (a raw socket or unknown type), -EMFILE (no
- *         more sockets for this attachment), -ENOBUFS (none left in the daemon), -ENOMEM
+ * @return 0, -EAFNOSUPPORT (no such family), -EPROTONOSUPPORT (unknown type; raw: protocol), -EPERM (raw, and
+ *         the daemon's setting session.raw doesn't allow it), -EMFILE (no more sockets for this attachment),
+ *         -ENOBUFS (none left in the daemon), -ENOMEM
  */
 SC_API int sc_socket(sc_lib *lib, int family, int type, int proto, sc_sock **out);
 

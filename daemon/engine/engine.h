@@ -211,6 +211,7 @@ struct engine_session {
     void *heap_meta; /* private: segheap_meta_bytes(heap_bytes), zeroed */
     uint64_t buffer_bytes_max; /* quota: bytes of regions at once */
     uint32_t sockets_max;      /* quota: sockets at once */
+    bool raw;                  /* may make raw sockets */
     uint32_t uid;              /* whose it is: SO_REUSEPORT shares a port only between sockets of one user */
 };
 
@@ -312,6 +313,7 @@ enum engine_sock_kind {
     ENGINE_SOCK_TCP,
     ENGINE_SOCK_LISTEN,
     ENGINE_SOCK_UDP,
+    ENGINE_SOCK_RAW,
     ENGINE_SOCK_REQ,
     ENGINE_SOCK_TW
 };

@@ -6,7 +6,7 @@
  *   net.c      frames in and out    ip4.c, ip6.c, ip6_ext.c  packets    netif.c  addresses and routes
  *   neigh.c    neighbours, asked by arp.c and nd.c       addr.c  life of our addresses    ra.c  routers
  *   frag.c     reassembly           icmp.c, icmp6.c
- *   udp*.c     datagram sockets     mcast.c, igmp.c  multicast groups
+ *   udp*.c     datagram sockets     raw.c  raw ones      mcast.c, igmp.c  multicast groups
  *   tcp_*.c    segments in, out, timers, listeners, recovery
  *   flow.c     the connection table                     wheel.c  timers  segheap.c  regions of a segment
  *   sock.c     sockets, ports, sessions, slots: the engine's side of the shared memory
@@ -305,9 +305,9 @@ struct udp_sock {
     uint32_t hash_next; /* chain of the port's bucket */
     uint32_t tx_next;   /* list of sockets with datagrams to send */
     uint8_t tx_queued;
-    uint8_t mc_ttl;  /* of multicasts; 0: they stay in the host */
-    uint8_t mc_loop; /* multicasts come back to members here */
-    uint8_t pad;
+    uint8_t mc_ttl;    /* of multicasts; 0: they stay in the host */
+    uint8_t mc_loop;   /* multicasts come back to members here */
+    uint8_t proto;     /* IP protocol */
     uint16_t gso_size; /* UDP_SEGMENT: payload bytes of each datagram that a large one becomes; 0: off */
     uint32_t groups;   /* memberships, through mcast_member.next */
     uint32_t mc_if;    /* IP_MULTICAST_IF: own address that multicasts leave from; 0: chosen by the route */
@@ -315,6 +315,8 @@ struct udp_sock {
     uint64_t rx_drops;
 };
 int udp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret);
+/** The same of a raw socket (raw.c): -EPERM unless the session may. */
+int raw_open(struct engine *e, int sid, uint32_t slot, uint32_t proto, sock_id *ret);
 int udp_bind(struct engine *e, struct udp_sock *u, const struct ip_ep *local);
 int udp_connect(struct engine *e, struct udp_sock *u, const struct ip_ep *remote);
 void udp_shutdown(struct engine *e, struct udp_sock *u, uint32_t how);

@@ -117,8 +117,8 @@ static bool entry_info(const struct engine *e, unsigned table, uint32_t i, uint6
         if (u->s.kind != SK_UDP)
             return false;
         sock_info(&u->s, ret);
-        ret->kind = ENGINE_SOCK_UDP;
-        ret->state = u->s.rport ? "ESTABLISHED" : "UNCONN";
+        ret->kind = u->s.type == SG_SOCK_RAW ? ENGINE_SOCK_RAW : ENGINE_SOCK_UDP;
+        ret->state = udp_connected(u) ? "ESTABLISHED" : "UNCONN";
         ret->rx_queue = u->s.rx.tail - u->s.rx.head;
         ret->tx_queue = u->s.tx.tail - u->s.tx.head;
         return true;

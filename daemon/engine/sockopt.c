@@ -201,7 +201,7 @@ static int get_acceptconn(struct engine *e, struct sock *s, uint64_t *value)
 static int get_protocol(struct engine *e, struct sock *s, uint64_t *value)
 {
     (void)e;
-    *value = s->kind == SK_UDP ? 17 : 6;
+    *value = s->kind == SK_UDP ? ((const struct udp_sock *)s)->proto : 6;
     return 0;
 }
 

@@ -83,6 +83,10 @@ enum stat {
     ST_IGMP_IN_REPORTS,
     ST_IGMP_IN_ERRORS, /* malformed, bad checksum, or a general query to another group than all hosts */
     ST_IGMP_OUT_REPORTS,
+    ST_RAW_IN, /* packets copied to raw sockets */
+    ST_RAW_OUT,
+    ST_RAW_DROPS,  /* a raw socket's receive ring had no room */
+    ST_RAW_DENIED, /* raw sockets refused: the session may not */
     /* UDP */
     ST_UDP_IN_DATAGRAMS,
     ST_UDP_OUT_DATAGRAMS,

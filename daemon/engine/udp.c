@@ -39,6 +39,7 @@ void udp_init(struct udp_table *t, void *arena, void *mem, const struct engine_c
         .mask = buckets - 1,
         .tx_head = NIL,
         .tx_tail = NIL,
+        .raw_head = NIL,
     };
     t->bucket = t->free + t->count;
     memset(t->bucket, 0xff, buckets * sizeof(uint32_t)); /* NIL */
@@ -107,6 +108,7 @@ int udp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret)
         .tx_next = NIL,
         .mc_ttl = TTL_MULTICAST,
         .mc_loop = 1,
+        .proto = IP_PROTO_UDP,
         .groups = NIL,
         .rcvbuf = UINT32_C(1) << e->cfg.rcvbuf_log2,
     };
@@ -128,11 +130,15 @@ static int claim(struct engine *e, struct udp_sock *u, const struct ip_ep *local
 
 int udp_bind(struct engine *e, struct udp_sock *u, const struct ip_ep *local)
 {
-    if (u->s.lport)
+    if (u->s.lport || (u->s.type == SG_SOCK_RAW && u->s.bind_flags & BIND_USER))
         return -EINVAL;
     if (!ip_addr_any(&local->addr) && !net_is_own(e, &local->addr) && !net_is_broadcast(e, &local->addr) &&
         !net_is_multicast(&local->addr))
         return -EADDRNOTAVAIL;
+    if (u->s.type == SG_SOCK_RAW) { /* No ports: only the address counts. */
+        u->s.local = local->addr;
+        return 0;
+    }
     return claim(e, u, local);
 }
 
@@ -140,7 +146,7 @@ int udp_bind_any(struct engine *e, struct udp_sock *u)
 {
     const struct ip_ep any = {.addr = {.family = u->s.family}};
 
-    if (u->s.lport)
+    if (u->s.lport || u->s.type == SG_SOCK_RAW)
         return 0;
     return claim(e, u, &any) ? -EAGAIN : 0; /* As Linux says when the ephemeral ports are used up. */
 }
@@ -194,7 +200,7 @@ int udp_connect(struct engine *e, struct udp_sock *u, const struct ip_ep *remote
         return -ENETUNREACH;
     }
     s->remote = dst;
-    s->rport = remote->port;
+    s->rport = s->type == SG_SOCK_RAW ? 0 : remote->port;
     s->pub_state = SG_ST_CONNECTED;
     return 0;
 }
@@ -223,6 +229,8 @@ void udp_close(struct engine *e, struct udp_sock *u)
     mcast_leave_all(e, u);
     if (u->s.lport)
         hash_del(t, u);
+    else if (u->s.type == SG_SOCK_RAW)
+        raw_close(t, u);
     sock_port_release(e, &u->s);
     sock_region_put(e, &u->s, &u->s.rx);
     sock_region_put(e, &u->s, &u->s.tx);
@@ -234,7 +242,7 @@ void udp_close(struct engine *e, struct udp_sock *u)
 const char *udp_check(const struct engine *e)
 {
     const struct udp_table *t = &e->udp;
-    uint32_t used = 0, hashed = 0, bound = 0, listed = 0, queued = 0;
+    uint32_t used = 0, hashed = 0, bound = 0, raw = 0, listed = 0, queued = 0;
 
     for (uint32_t i = 0; i < t->count; i++) {
         const struct udp_sock *u = &t->socks[i];
@@ -258,6 +266,10 @@ const char *udp_check(const struct engine *e)
         listed++;
     if (used + t->free_count != t->count)
         return "UDP records are lost";
+    for (uint32_t i = t->raw_head; i != NIL && raw <= t->count; i = t->socks[i].hash_next)
+        raw++;
+    if (raw != t->raw_count)
+        return "raw sockets are lost";
     if (hashed != bound)
         return "UDP port table is inconsistent";
     if (listed != queued)

@@ -19,9 +19,14 @@
 #include <stdint.h>
 
 #include "daemon/engine/engine.h"
+#include "daemon/engine/stats.h"
 
 /* Datagrams that UDP_SEGMENT makes of one at most, as in Linux. */
 #define UDP_SEGMENTS_MAX 128u
+
+/* Raw sockets at once: every packet of their protocols is compared with each. */
+#define RAW_SOCKS_MAX    64u
+#define RAW_PROTO_MAX    255u /* IPPROTO_RAW: headers of the application's own, which is not offered */
 
 /* Datagrams that one socket sends before the next has its turn, and all in one call. */
 #define UDP_SOCK_BURST   16u
@@ -30,13 +35,15 @@
 /* sock.bind_flags: the local address was chosen by connect() and goes with the peer. */
 #define BIND_CONNECT     (1u << 8)
 
+struct rx_pkt;
 struct sock;
 struct udp_sock;
 
 struct udp_table {
-    struct udp_sock *socks; /* arena */
-    uint32_t *free;         /* stack of unused indices */
-    uint32_t *bucket;       /* by local port: socket indices through hash_next */
+    struct udp_sock *socks;       /* arena */
+    uint32_t *free;               /* stack of unused indices */
+    uint32_t *bucket;             /* by local port: socket indices through hash_next */
+    uint32_t raw_head, raw_count; /* raw sockets, through hash_next */
     uint32_t count, free_count, mask;
     uint32_t tx_head, tx_tail; /* sockets with datagrams to send, through tx_next */
 };
@@ -58,6 +65,23 @@ static inline bool udp_connected(const struct udp_sock *u)
 
 /** Report an errno that does not end the socket (RFC 1122 4.1.3.3). */
 void udp_soft_error(struct engine *e, struct udp_sock *u, int error);
+/** What goes into one record of a receive ring. */
+struct udp_payload {
+    const uint8_t *hdr, *data;
+    uint32_t hdr_len, len;
+};
+
+/** Append a record to the receive ring; ST_COUNT, or the counter that says why not. */
+enum stat udp_store(struct engine *e, struct udp_sock *u, const struct ip_addr *src, uint16_t port,
+                    const struct udp_payload *p);
+/** False for a multicast of a group that the socket didn't join, or whose sender it doesn't want. */
+bool udp_hears(const struct engine *e, const struct udp_sock *u, const struct rx_pkt *rp);
+
+/* raw.c */
+void raw_close(struct udp_table *t, struct udp_sock *u);
+/** Copies of the packet for the raw sockets that it fits; true: there are such. */
+bool raw_input(struct engine *e, const struct rx_pkt *rp);
+
 /** A local port for a socket that has none. 0 or -EAGAIN. */
 int udp_bind_any(struct engine *e, struct udp_sock *u);
 /** Where a datagram to `a` goes: Linux takes 0.0.0.0 and :: for this host. */

@@ -96,18 +96,18 @@ static bool receive_region(struct engine *e, struct sock *s)
     return rx->region || sock_region_get(e, s, rx);
 }
 
-/* Append a datagram to the receive ring; ST_COUNT, or the counter that says why not. */
-static enum stat store(struct engine *e, struct udp_sock *u, const struct rx_pkt *rp,
-                       const struct udp_dgram *d)
+enum stat udp_store(struct engine *e, struct udp_sock *u, const struct ip_addr *src, uint16_t port,
+                    const struct udp_payload *p)
 {
     struct sock *s = &u->s;
     struct stream *rx = &s->rx;
-    uint64_t need = sg_dgram_ring_bytes(d->len);
-    struct ip_addr from = net_to_api(&rp->src, s->family);
-    struct sg_dgram_hdr h = {.len = d->len, .family = from.family, .port = d->sport, .scope = from.scope};
+    struct ip_addr from = net_to_api(src, s->family);
+    uint32_t len = p->hdr_len + p->len;
+    uint64_t need = sg_dgram_ring_bytes(len), at;
+    struct sg_dgram_hdr h = {.len = len, .family = from.family, .port = port, .scope = from.scope};
     uint8_t *region;
 
-    if (s->pub_flags & SG_F_RX_FIN || d->len > SG_DGRAM_BYTES_MAX)
+    if (s->pub_flags & SG_F_RX_FIN || len > SG_DGRAM_BYTES_MAX)
         return ST_UDP_RCVBUF_ERRORS;
     sock_pull_rx(e, s);
     if (!receive_region(e, s))
@@ -118,15 +118,19 @@ static enum stat store(struct engine *e, struct udp_sock *u, const struct rx_pkt
         return ST_UDP_RCVBUF_ERRORS;
     memcpy(h.addr, from.ip, sizeof(h.addr));
     region = session_region(sock_session(e, s->heap_sid), rx->region);
-    sg_bytes_put(region, rx->log2, rx->tail - rx->base, &h, sizeof(h));
-    sg_bytes_put(region, rx->log2, rx->tail - rx->base + sizeof(h), d->data, d->len);
+    at = rx->tail - rx->base;
+    sg_bytes_put(region, rx->log2, at, &h, sizeof(h));
+    if (p->hdr_len)
+        sg_bytes_put(region, rx->log2, at + sizeof(h), p->hdr, p->hdr_len);
+    sg_bytes_put(region, rx->log2, at + sizeof(h) + p->hdr_len, p->data, p->len);
     rx->tail += need;
     return ST_COUNT;
 }
 
 static void take(struct engine *e, struct udp_sock *u, const struct rx_pkt *rp, const struct udp_dgram *d)
 {
-    enum stat why = store(e, u, rp, d);
+    enum stat why =
+        udp_store(e, u, &rp->src, d->sport, &(struct udp_payload){.data = d->data, .len = d->len});
 
     if (why != ST_COUNT) {
         u->rx_drops++;
@@ -164,11 +168,12 @@ static bool parse(struct engine *e, const struct rx_pkt *rp, struct udp_dgram *d
 
 /* Multicasts are for members alone. Linux's default gives them to every socket of the port
  * (IP_MULTICAST_ALL), which it keeps for compatibility. */
-static bool hears(const struct engine *e, const struct udp_sock *u, const struct rx_pkt *rp)
+bool udp_hears(const struct engine *e, const struct udp_sock *u, const struct rx_pkt *rp)
 {
     uint32_t dst4 = net_addr4(&rp->dst);
 
-    return rp->dst.family != SG_AF_INET || !net_is_multicast4(dst4) || mcast_hears(e, u, dst4, net_addr4(&rp->src));
+    return rp->dst.family != SG_AF_INET || !net_is_multicast4(dst4) ||
+           mcast_hears(e, u, dst4, net_addr4(&rp->src));
 }
 
 /* To every socket that fits, as RFC 1122 4.1.3.5's "multicast and broadcast" asks; false: there is none. */
@@ -180,7 +185,7 @@ static bool deliver_to_all(struct engine *e, const struct rx_pkt *rp, const stru
     for (uint32_t i = t->bucket[d->dport & t->mask]; i != NIL; i = t->socks[i].hash_next) {
         struct udp_sock *u = &t->socks[i];
 
-        if (match(u, &rp->dst, d->dport, &rp->src, d->sport) && hears(e, u, rp)) {
+        if (match(u, &rp->dst, d->dport, &rp->src, d->sport) && udp_hears(e, u, rp)) {
             take(e, u, rp, d);
             taken = true;
         }

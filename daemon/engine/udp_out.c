@@ -75,6 +75,7 @@ struct outgoing {
     struct ip_addr src, dst;
     uint16_t port;
     uint16_t gso_size; /* payload of each datagram; 0: one datagram */
+    uint16_t hdr_len;  /* UDP header; 0: a raw socket's packet */
     uint32_t len;      /* payload */
     uint64_t pos;      /* of the payload, from the ring's base */
     uint32_t bytes;    /* in the ring */
@@ -102,6 +103,9 @@ static bool read_record(struct engine *e, struct udp_sock *u, const uint8_t *reg
     }
     o->len = h->len;
     o->gso_size = h->gso_size ? h->gso_size : u->gso_size;
+    o->hdr_len = UDP_HDR_BYTES;
+    if (u->s.type == SG_SOCK_RAW)
+        o->gso_size = o->hdr_len = 0;
     o->pos = pos + sizeof(*h);
     o->bytes = (uint32_t)sg_dgram_ring_bytes(h->len);
     return true;
@@ -130,7 +134,7 @@ static int choose_route(struct engine *e, struct udp_sock *u, const struct sg_dg
     } else {
         return EAFNOSUPPORT;
     }
-    if (!o->port)
+    if (!o->port && o->hdr_len)
         return EINVAL;
     if (net_is_broadcast(e, &o->dst) && !(s->opts & SO_F_BROADCAST))
         return EACCES;
@@ -158,7 +162,7 @@ static uint32_t frames_needed(struct engine *e, const struct outgoing *o, int *e
 
     *error = 0;
     if (count == 1) {
-        frames = net_frame_count(e, &o->dst, UDP_HDR_BYTES + o->len);
+        frames = net_frame_count(e, &o->dst, o->hdr_len + o->len);
     } else { /* As Linux: never cut into more than this, and what it is cut into is never fragmented. */
         if (count > UDP_SEGMENTS_MAX)
             *error = EINVAL;
@@ -171,15 +175,15 @@ static uint32_t frames_needed(struct engine *e, const struct outgoing *o, int *e
     return *error ? 0 : frames;
 }
 
-/* Put `len` bytes at `pos` of the send ring behind the UDP header: copied, or by reference when they exceed
- * the frame's memory; net_output() then copies them into fragments. */
+/* Put `len` bytes at `pos` of the send ring behind the header, if there is one: copied, or by reference when
+ * they exceed the frame's memory; net_output() then copies them into fragments. */
 static void put_payload(struct pktbuf *p, const uint8_t *region, uint8_t log2, uint64_t pos, uint32_t len)
 {
     uint32_t size = UINT32_C(1) << log2;
     uint32_t at = (uint32_t)pos & (size - 1);
     uint32_t first = len < size - at ? len : size - at;
 
-    if (UDP_HDR_BYTES + len <= PKT_LINEAR_MAX - PKT_HEADROOM) {
+    if (p->len + len <= PKT_LINEAR_MAX - PKT_HEADROOM) {
         sg_bytes_get(region, log2, pos, p->data + p->len, len);
         p->len += len;
         return;
@@ -198,7 +202,7 @@ static void loop_copy(struct engine *e, const struct udp_sock *u, const struct p
     if (o->dst.family != SG_AF_INET)
         return;
     if (net_is_multicast4(dst4) ? u->mc_loop && mcast_listens(e, dst4) : net_is_broadcast(e, &o->dst))
-        net_loop_copy4(e, p, &o->src, &o->dst, IP_PROTO_UDP, sock_tos(&u->s), ttl);
+        net_loop_copy4(e, p, &o->src, &o->dst, u->proto, sock_tos(&u->s), ttl);
 }
 
 /* Build one datagram of `len` bytes at `pos` in a fresh frame and send it; 0 or a positive errno. */
@@ -210,17 +214,19 @@ static int send_datagram(struct engine *e, struct udp_sock *u, const uint8_t *re
     uint8_t ttl = multicast ? u->mc_ttl : sock_ttl(e, &u->s);
 
     ENG_ASSERT(p); /* The caller made sure of room. */
-    udp_put(p->data, u->s.lport, o->port, len);
-    p->len = UDP_HDR_BYTES;
+    if (o->hdr_len)
+        udp_put(p->data, u->s.lport, o->port, len);
+    p->len = o->hdr_len;
     put_payload(p, region, u->s.tx.log2, pos, len);
-    net_checksum(e, p, &o->src, &o->dst, IP_PROTO_UDP, UDP_CSUM_OFFSET,
-                 net_frame_count(e, &o->dst, UDP_HDR_BYTES + len) > 1);
+    if (o->hdr_len) /* Else it is the application's, as all that stands behind the IP header. */
+        net_checksum(e, p, &o->src, &o->dst, IP_PROTO_UDP, UDP_CSUM_OFFSET,
+                     net_frame_count(e, &o->dst, UDP_HDR_BYTES + len) > 1);
     loop_copy(e, u, p, o, ttl);
     if (!ttl) { /* RFC 1112 6.1: it is not to leave this host. */
         pktq_drop(&e->txq);
         return 0;
     }
-    return -net_output(e, p, &o->src, &o->dst, IP_PROTO_UDP, sock_tos(&u->s), ttl, false, now_us);
+    return -net_output(e, p, &o->src, &o->dst, u->proto, sock_tos(&u->s), ttl, false, now_us);
 }
 
 /* All datagrams of a record. The first error ends it: what went is gone, as with separate calls. */
@@ -236,7 +242,7 @@ static int send_record(struct engine *e, struct udp_sock *u, const uint8_t *regi
 
         if (error)
             return error;
-        stat_inc(&e->stats, ST_UDP_OUT_DATAGRAMS);
+        stat_inc(&e->stats, o->hdr_len ? ST_UDP_OUT_DATAGRAMS : ST_RAW_OUT);
         at += len;
     } while (at < o->len);
     return 0;

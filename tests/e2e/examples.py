@@ -207,6 +207,46 @@ def udp_echo(env):
 
 
 @case
+def multicast(env):
+    """The kernel sends to a group and by broadcast; the example answers to another group, where the kernel listens."""
+    env.start_daemon()
+    harness.run("ip", "route", "add", "224.0.0.0/4", "dev", "sg0")
+    group, answers = "233.252.0.1", "233.252.0.2"
+    member = env.start("multicast", group, 5000, answers, 5001)
+    member.wait_line("joined")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as heard:
+        heard.bind(("", 5001))
+        heard.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(answers) + socket.inet_aton(KERNEL_ADDR))
+        heard.settimeout(5 * harness.PATIENCE)
+        out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(KERNEL_ADDR))
+        out.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        for destination, message in ((group, b"to a group"), ("10.77.0.255", b"to all in the network"),
+                                     (DAEMON_ADDR, b"to one")):
+            out.sendto(message, (destination, 5000))
+            answer, peer = heard.recvfrom(1000)
+            check_equal((answer, peer[0]), (message, DAEMON_ADDR), f"answer to what was sent to {destination}")
+        before = env.stats()["DropMulticast"]
+        out.sendto(b"to nobody", ("233.252.0.9", 5000))
+        wait_for("what nobody joined is dropped", lambda: env.stats()["DropMulticast"] > before)
+    # The kernel's side sees the reports: it is a router for none, but its counters tell.
+    check(env.stats()["IgmpOutReports"] > 0, "no membership was reported")
+
+
+@case
+def posix_ping(env):
+    """A raw socket pings the kernel; a user who is not root gets none."""
+    env.start_daemon()
+    ping = env.start("posix_ping", KERNEL_ADDR, 3)
+    check_equal(ping.wait(), 0, "status of the ping")
+    check_equal(ping.lines()[-1], "3 of 3 answered", "last line")
+    check_equal(env.start("posix_ping", "10.77.0.99", 1).wait(), 1, "status of a ping to nobody")
+    other = env.start("posix_ping", KERNEL_ADDR, 1, wrapper=("setpriv", "--reuid=65534", "--clear-groups"))
+    check_equal(other.wait(), 1, "status of another user's ping")
+    check("not permitted" in other.stderr(), f"the error does not say so: {other.stderr()!r}")
+    check_equal(env.stats()["RawDenied"], 1, "refusals counted")
+
+
+@case
 def refused(env):
     """An example that finds nobody says so, with the number that its device shows (104 on lwIP)."""
     env.start_daemon()
