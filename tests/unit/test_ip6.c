@@ -452,7 +452,7 @@ Test(ip6, udp_without_checksum_is_dropped)
     memcpy(d + 8, buf, 8);
     frame_ip6(&f, 1, net6(1), net6(2), IP_PROTO_UDP, 64, d, sizeof(d));
     frame_in(&h, &f);
-    cr_assert_eq(host_counter(&h, "UdpInErrors"), 1);
+    cr_assert_eq(host_counter(&h, "UdpInCsumErrors"), 1);
     frame_l4(&f, 1, net6(1), net6(2), IP_PROTO_UDP, 64, d, sizeof(d), UDP_CSUM_OFFSET);
     frame_in(&h, &f);
     cr_assert_eq(host_counter(&h, "UdpInDatagrams"), 1);

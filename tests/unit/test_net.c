@@ -168,7 +168,7 @@ Test(net, sources_no_host_can_have_are_dropped)
 
 Test(net, packets_for_others_are_dropped)
 {
-    const uint32_t dst[] = {NET4(3), NET4(0), 0x7f000001, 0, 0xe0000001, 0xc00003ff};
+    const uint32_t dst[] = {NET4(3), NET4(0), 0x7f000001, 0, 0xf0000001, 0xc00003ff};
 
     for (size_t i = 0; i < ARRAY_LEN(dst); i++) {
         frame_udp(&f, NET4(1), 99, dst[i], PORT, buf, 32);
