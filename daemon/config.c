@@ -32,7 +32,8 @@ const struct config_key config_keys[] = {
     {"network", "device", CONFIG_TEXT, FIELD(device), 1, 0, "tap:sg0", "device", "SPEC",
      "network device to own, as KIND:NAME"},
     {"network", "address", CONFIG_NETWORKS, FIELD(addresses), 0, 0, "10.77.0.2/24", "address", "A/LEN",
-     "IPv4 or IPv6 address to answer for, and its network; \"vlan ID\" may follow; may be repeated"},
+     "IPv4 or IPv6 address to answer for, and its network, or dhcp; \"vlan ID\" may follow; "
+     "may be repeated"},
     {"network", "gateway", CONFIG_GATEWAYS, FIELD(gateways), 0, 0, "", "gateway", "A",
      "router for all other networks, one for each family; empty: none"},
     {"network", "route", CONFIG_ROUTES, FIELD(routes), 0, 0, "", "route", "NET",
@@ -298,7 +299,7 @@ void config_allowed(const struct config_key *key, char *buf, size_t bytes)
         break;
     case CONFIG_NETWORKS:
         (void)snprintf(buf, bytes,
-                       "at most %u addresses such as 192.0.2.1/24, 2001:db8::1/64, 192.0.2.1/24 vlan 5",
+                       "at most %u addresses such as 192.0.2.1/24, 2001:db8::1/64, 192.0.2.1/24 vlan 5; dhcp",
                        ENGINE_ADDR_MAX);
         break;
     case CONFIG_GATEWAYS:
@@ -410,6 +411,10 @@ static bool add_network(void *list, const char *item)
     unsigned vlan = 0;
     int used = 0;
 
+    if (!strcmp(item, "dhcp")) {
+        l->dhcp = true;
+        return true;
+    }
     if (sscanf(item, "%53s%n vlan %4u%n", net, &used, &vlan, &used) < 1 || item[used])
         return false;
     if (strchr(item, ' ') && (vlan < 1 || vlan > VLAN_MAX))

@@ -30,6 +30,7 @@
 /** Addresses and routes as the settings list them; the interfaces are told apart in stack.c. */
 struct config_addrs {
     uint8_t count;
+    bool dhcp; /* and an IPv4 address from a DHCP server */
     struct engine_addr v[ENGINE_ADDR_MAX];
     uint16_t vlan[ENGINE_ADDR_MAX]; /* 0: untagged */
 };

@@ -253,16 +253,18 @@ static void say_ready(struct daemon *d)
 {
     const struct config_addrs *a = &d->cfg->addresses;
     const uint8_t *m = d->stack.caps.mac;
-    char text[INET6_ADDRSTRLEN] = "no address";
+    char addr[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN + sizeof("/128")];
     uint64_t timeout_us = 0;
 
     if (sd_watchdog_enabled(0, &timeout_us) > 0)
         d->watchdog_us = timeout_us / 2;
     if (a->count)
-        (void)config_addr_text(&a->v[0].addr, text);
-    log_info("sockgated %s serves %s/%u on %s (%02x:%02x:%02x:%02x:%02x:%02x, MTU %u), control %s",
-             SOCKGATE_VERSION, text, a->v[0].prefix, d->cfg->device, m[0], m[1], m[2], m[3], m[4], m[5],
-             d->stack.caps.mtu, d->socket.path);
+        (void)snprintf(text, sizeof(text), "%s/%u", config_addr_text(&a->v[0].addr, addr), a->v[0].prefix);
+    else
+        (void)snprintf(text, sizeof(text), "%s", a->dhcp ? "an address from DHCP" : "no address");
+    log_info("sockgated %s serves %s on %s (%02x:%02x:%02x:%02x:%02x:%02x, MTU %u), control %s",
+             SOCKGATE_VERSION, text, d->cfg->device, m[0], m[1], m[2], m[3], m[4], m[5], d->stack.caps.mtu,
+             d->socket.path);
     (void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s on %s", text, d->cfg->device);
 }
 

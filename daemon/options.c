@@ -250,6 +250,8 @@ static void plan_network(FILE *out, const struct config *cfg)
 
     for (unsigned i = 0; i < cfg->addresses.count; i++)
         plan_address(out, &cfg->addresses, i);
+    if (cfg->addresses.dhcp)
+        fputs("address     from a DHCP server\n", out);
     if (!cfg->gateways.count)
         fputs("gateway     none\n", out);
     for (unsigned i = 0; i < cfg->gateways.count; i++)

@@ -66,6 +66,7 @@ static void configure(struct stack *s, const struct config *cfg)
     };
     memcpy(e->ifs[0].mac, s->caps.mac, sizeof(e->ifs[0].mac));
     e->addr_count = cfg->addresses.count;
+    e->dhcp = cfg->addresses.dhcp;
     memcpy(e->addrs, cfg->addresses.v, sizeof(e->addrs));
     for (unsigned i = 0; i < cfg->addresses.count; i++)
         e->addrs[i].ifindex = interface_of(e, cfg->addresses.vlan[i]);

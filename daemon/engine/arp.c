@@ -46,6 +46,13 @@ void arp_announce(struct engine *e, const struct net_addr *own)
     send(e, own->ifindex, mac_broadcast, &a);
 }
 
+void arp_probe(struct engine *e, uint32_t addr4, uint8_t ifindex)
+{
+    struct arp_pkt a = {.op = ARP_REQUEST, .tpa = addr4};
+
+    send(e, ifindex, mac_broadcast, &a);
+}
+
 static void answer(struct engine *e, uint8_t ifindex, const struct arp_pkt *q)
 {
     struct arp_pkt r = {.op = ARP_REPLY, .spa = q->tpa, .tpa = q->spa};
@@ -95,8 +102,12 @@ void arp_input(struct engine *e, const uint8_t *p, uint32_t bytes, uint8_t ifind
     struct arp_pkt a;
 
     stat_inc(&e->stats, ST_ARP_IN);
-    if (!arp_parse(p, bytes, &a) || eth_is_group(a.sha) || eth_is_zero(a.sha) || !has_own(e, ifindex)) {
+    if (!arp_parse(p, bytes, &a) || eth_is_group(a.sha) || eth_is_zero(a.sha)) {
         stat_inc(&e->stats, ST_DROP_ARP_BAD);
+        return;
+    }
+    if (!has_own(e, ifindex)) { /* RFC 5227 2.1.1: who has the address, or is about to take it? */
+        dhcp_conflict(e, a.spa ? a.spa : a.tpa, a.sha, now_us);
         return;
     }
     claimed = own_addr(e, a.spa, ifindex);

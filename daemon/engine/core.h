@@ -7,6 +7,7 @@
 #define ENGINE_CORE_H
 
 #include "daemon/engine/engine_int.h"
+#include "daemon/engine/dhcp.h"
 #include "daemon/engine/flow.h"
 #include "daemon/engine/frag.h"
 #include "daemon/engine/icmp.h"
@@ -40,6 +41,7 @@ struct engine {
     struct pmtu_table pmtu;
     struct udp_table udp;
     struct mcast_state mcast;
+    struct dhcp_client dhcp;
 
     struct session *sessions; /* session_max */
     sock_id dirty;            /* sockets whose slots must be written, through sock.dirty_next */

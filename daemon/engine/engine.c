@@ -259,6 +259,7 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
     pmtu_init(&e->pmtu, &pmtu_key);
     udp_init(&e->udp, l.udp_arena, l.udp, cfg);
     mcast_init(e, l.mcast_arena, l.mcast);
+    dhcp_init(e, now_us);
     e->sessions = l.sessions;
     port_init(&e->ports, l.ports, &port_key);
     flow_init(&e->flows, l.flows, wheel_nodes(cfg), &flow_key);
@@ -299,6 +300,7 @@ void engine_timers(struct engine *e, uint64_t now_us)
     frag_timers(e, now_us);
     pmtu_timers(e);
     igmp_timers(e, now_us);
+    dhcp_timers(e, now_us);
 }
 
 uint64_t engine_deadline(const struct engine *e)
@@ -315,6 +317,8 @@ uint64_t engine_deadline(const struct engine *e)
         t = e->net.t.next_us;
     if (mcast_deadline(e) < t)
         t = mcast_deadline(e);
+    if (dhcp_deadline(e) < t)
+        t = dhcp_deadline(e);
     return frag < t ? frag : t;
 }
 

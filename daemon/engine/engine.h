@@ -121,6 +121,7 @@ struct engine_config {
     struct engine_route routes[ENGINE_ROUTE_MAX];
     uint8_t if_count; /* 1 or more */
     uint8_t addr_count, route_count;
+    bool dhcp; /* the first interface gets its IPv4 address from a DHCP server */
     uint8_t dad_transmits; /* 1: solicitations before an IPv6 address is used (RFC 4862 5.1), 0: none */
 
     /* TCP. Times in microseconds. */

@@ -39,6 +39,8 @@ struct rx_pkt;
 void arp_input(struct engine *e, const uint8_t *p, uint32_t bytes, uint8_t ifindex, uint64_t now_us);
 void arp_ask(struct engine *e, const struct neigh *n);
 void arp_announce(struct engine *e, const struct net_addr *a);
+/** Ask whether anybody has `addr4`, without an address of our own (RFC 5227 2.1.1). */
+void arp_probe(struct engine *e, uint32_t addr4, uint8_t ifindex);
 
 /* nd.c */
 /** Options that a message may carry; NULL: not there. */

@@ -85,8 +85,13 @@ enum stat {
     ST_IGMP_OUT_REPORTS,
     ST_RAW_IN, /* packets copied to raw sockets */
     ST_RAW_OUT,
-    ST_RAW_DROPS,  /* a raw socket's receive ring had no room */
-    ST_RAW_DENIED, /* raw sockets refused: the session may not */
+    ST_RAW_DROPS,   /* a raw socket's receive ring had no room */
+    ST_RAW_DENIED,  /* raw sockets refused: the session may not */
+    ST_DHCP_IN,     /* answers that were taken */
+    ST_DHCP_IN_BAD, /* malformed, not for us, or offering what no host can have */
+    ST_DHCP_OUT,
+    ST_DHCP_DECLINED, /* another host had the address */
+    ST_DHCP_LOST,     /* a lease ended */
     /* UDP */
     ST_UDP_IN_DATAGRAMS,
     ST_UDP_OUT_DATAGRAMS,

@@ -3,6 +3,7 @@
  * Datagrams in: which sockets get one, and the ICMP errors about ours.
  */
 #include "daemon/engine/engine_int.h"
+#include "daemon/engine/wire/dhcp.h"
 #include "daemon/engine/wire/udp.h"
 
 #include <errno.h>
@@ -207,6 +208,8 @@ void udp_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
     struct udp_dgram d;
 
     if (!parse(e, rp, &d))
+        return;
+    if (d.dport == DHCP_CLIENT_PORT && dhcp_input(e, rp, &d, now_us))
         return;
     if (rp->broadcast ? deliver_to_all(e, rp, &d) : deliver_to_best(e, rp, &d))
         return;

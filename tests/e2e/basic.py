@@ -3,7 +3,10 @@
 """A good host and a good server: ping, echo, many connections, half-close, rebinding, idle cost."""
 import re
 import selectors
+import shutil
 import socket
+import subprocess
+import sys
 import time
 
 import harness
@@ -138,6 +141,34 @@ def rebind(env):
             check_equal(harness.receive_all(conn), b"", "end of file")
         server.expect_success()
         check([r for r in env.sockets(state="TIME_WAIT") if r["local_port"] == 8080], "no TIME_WAIT: proves nothing")
+
+
+@case
+def dhcp(env):
+    """An address from a real server: leased, used, and given up when it is refused at renewal."""
+    if not shutil.which("dnsmasq"):
+        print("dnsmasq is not installed (scripts/install-deps)")
+        sys.exit(harness.SKIP)
+    env.daemon = env.start("sockgated", "--device", "tap:sg0", "--address", "dhcp", "--control", env.control)
+    env.wait_daemon()
+    harness.run("ip", "addr", "add", f"{KERNEL_ADDR}/24", "dev", "sg0")
+    harness.run("ip", "link", "set", "sg0", "up")
+    leases = env.dir + "/leases"
+    server = subprocess.Popen(["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=sg0",
+                               "--bind-interfaces", "--dhcp-range=10.77.0.50,10.77.0.50,255.255.255.0,2m",
+                               "--dhcp-authoritative", "--no-ping", "--user=root", f"--dhcp-leasefile={leases}",
+                               f"--pid-file={env.dir}/dnsmasq.pid", "--log-facility=-"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for("the daemon says what it leased",
+                 lambda: "leased 10.77.0.50/24" in env.daemon.stderr() + "".join(env.daemon.lines()), 40)
+        out = harness.run("ping", "-c", "2", "-i", "0.2", "-W", "2", "10.77.0.50")
+        check("2 received" in out, out)
+        with open(leases, encoding="ascii") as f:
+            check("10.77.0.50" in f.read(), "the server knows of no lease")
+    finally:
+        server.terminate()
+        server.wait()
 
 
 @case
