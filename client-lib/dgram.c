@@ -47,7 +47,7 @@ static bool record_read(struct desc *d, uint64_t avail, struct sg_dgram_hdr *h, 
 {
     const struct sg_slot_daemon *dl = &d->slot->d;
 
-    *log2 = __atomic_load_n(&dl->rx_log2, __ATOMIC_RELAXED);
+    *log2 = __atomic_load_n(&dl->rx_log2, __ATOMIC_ACQUIRE); /* [S9]; a datagram ring doesn't switch */
     *base = sc__region(d, sg_load_relaxed_u32(&dl->rx_region), *log2);
     if (!*base)
         return false;

@@ -85,6 +85,8 @@ struct desc {
     uint64_t rx_head;
     uint64_t tx_tail;
     uint64_t tx_base;
+    uint64_t tx_from;  /* stream offset from which on the present send region is used */
+    uint32_t tx_taken; /* offers of a send region taken [S10] */
     uint32_t kick_posted;
 
     /* Guarded by channel.lock. */
@@ -201,6 +203,21 @@ uint8_t *sc__region(struct desc *d, uint32_t region, uint8_t log2);
 void sc__rx_advance(struct desc *d, uint64_t head);
 /** The bytes up to `tail` have been written: tell the daemon, with a kick if none is pending. */
 void sc__tx_advance(struct desc *d, uint64_t tail);
+
+/** The bytes that can be read now: one run, or two during a switch of regions. */
+struct rx_view {
+    struct rx_part {
+        const uint8_t *base; /* the region's memory */
+        uint64_t pos;        /* of the first byte: stream offset minus the region's base */
+        uint64_t len;
+        uint8_t log2;
+    } part[2];
+    uint64_t len; /* of both together */
+};
+/** What lies between rx_head and `tail`. False: the daemon's line makes no sense, and the attachment dies. */
+bool sc__rx_view(struct desc *d, uint64_t tail, struct rx_view *ret);
+/** Copy the first n bytes of a view. */
+void sc__rx_copy(const struct rx_view *v, void *buf, size_t n);
 
 /** The send region as it is now. */
 struct tx_room {

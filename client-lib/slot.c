@@ -105,6 +105,61 @@ uint8_t *sc__region(struct desc *d, uint32_t region, uint8_t log2)
     return NULL;
 }
 
+/* The region that follows, by the entry that the size class names. */
+static const struct sg_next *next_of(uint8_t log2, const struct sg_next *entries)
+{
+    return &entries[log2 & SG_LOG2_ENTRY ? 1 : 0];
+}
+
+static bool rx_part(struct desc *d, uint32_t region, uint8_t log2, uint64_t pos, uint64_t len,
+                    struct rx_part *ret)
+{
+    *ret = (struct rx_part){.log2 = log2, .pos = pos, .len = len, .base = sc__region(d, region, log2)};
+    if (ret->base && len > UINT64_C(1) << log2) {
+        sc__lib_die(d->lib);
+        return false;
+    }
+    return ret->base;
+}
+
+bool sc__rx_view(struct desc *d, uint64_t tail, struct rx_view *ret)
+{
+    const struct sg_slot_daemon *l = &d->slot->d;
+    uint8_t log2 = __atomic_load_n(&l->rx_log2, __ATOMIC_ACQUIRE); /* [S9] */
+    uint64_t head = d->rx_head;
+    uint64_t before = tail - head; /* what lies in rx_region */
+    const struct sg_next *x;
+    uint64_t at;
+    uint8_t size;
+
+    ret->len = before;
+    ret->part[0].len = ret->part[1].len = 0;
+    if (log2 & SG_LOG2_NEXT) {
+        x = next_of(log2, d->slot->x.rx);
+        at = sg_load_relaxed_u64(&x->at);
+        if ((int64_t)(at - head) <= 0)
+            before = 0;
+        else if (before > at - head)
+            before = at - head;
+        size = __atomic_load_n(&x->log2, __ATOMIC_RELAXED);
+        if (before < ret->len && !rx_part(d, sg_load_relaxed_u32(&x->region), size, head + before - at,
+                                          ret->len - before, &ret->part[1]))
+            return false;
+    }
+    return !before || rx_part(d, sg_load_relaxed_u32(&l->rx_region), log2 & SG_LOG2_MASK,
+                              head - sg_load_relaxed_u64(&l->rx_base), before, &ret->part[0]);
+}
+
+void sc__rx_copy(const struct rx_view *v, void *buf, size_t n)
+{
+    size_t first = n < v->part[0].len ? n : (size_t)v->part[0].len;
+
+    if (first)
+        sg_bytes_get(v->part[0].base, v->part[0].log2, v->part[0].pos, buf, first);
+    if (n > first)
+        sg_bytes_get(v->part[1].base, v->part[1].log2, v->part[1].pos, (uint8_t *)buf + first, n - first);
+}
+
 /* ---- The application's line ---------------------------------------------------------------------- */
 
 /* [S6] after writing the line and a full fence: kick unless a kick is pending. */
@@ -150,12 +205,43 @@ static void want_set(struct desc *d, bool on)
     pthread_mutex_unlock(&d->ch->lock);
 }
 
+/* Free bytes of the present send region, which holds the bytes from tx_from on. */
 static uint64_t tx_free(const struct desc *d, uint8_t log2)
 {
-    uint64_t used = d->tx_tail - sg_load_acquire_u64(&d->slot->d.tx_head); /* [S4] */
+    uint64_t head = sg_load_acquire_u64(&d->slot->d.tx_head); /* [S4] */
+    uint64_t used = d->tx_tail - ((int64_t)(d->tx_from - head) > 0 ? d->tx_from : head);
     uint64_t size = UINT64_C(1) << log2;
 
     return used <= size ? size - used : 0;
+}
+
+/* True when the daemon offers a send region that has not been taken yet. */
+static bool tx_offered(const struct desc *d, uint8_t log2)
+{
+    return log2 & SG_LOG2_NEXT && !!(log2 & SG_LOG2_ENTRY) != (d->tx_taken & 1);
+}
+
+/* From the next byte on into the region on offer. */
+static void tx_take(struct desc *d)
+{
+    d->tx_taken++;
+    d->tx_from = d->tx_base = d->tx_tail;
+    sg_store_relaxed_u64(&d->slot->a.tx_next_at, d->tx_tail);
+    sg_store_release_u32(&d->slot->a.tx_next, d->tx_taken); /* [S10] */
+}
+
+/* The region to write to; *log2 is what the daemon's line said. */
+static uint8_t *tx_present(struct desc *d, uint8_t *log2)
+{
+    const struct sg_next *x = next_of(*log2, d->slot->x.tx);
+    uint32_t region = sg_load_relaxed_u32(&d->slot->d.tx_region);
+
+    if (*log2 & SG_LOG2_NEXT && !tx_offered(d, *log2)) {
+        region = sg_load_relaxed_u32(&x->region);
+        *log2 = __atomic_load_n(&x->log2, __ATOMIC_RELAXED);
+    }
+    *log2 &= SG_LOG2_MASK;
+    return sc__region(d, region, *log2);
 }
 
 /* Ask for a send region. Unlocks the socket; others keep off the region meanwhile. */
@@ -181,14 +267,15 @@ int sc__tx_room(struct op *op, uint64_t need, struct tx_room *ret)
 {
     struct desc *d = op->d;
     const struct sg_slot_daemon *l = &d->slot->d;
-    uint32_t region = sg_load_relaxed_u32(&l->tx_region);
 
     if (d->tx_busy)
         return -EAGAIN;
-    if (!region)
+    ret->log2 = __atomic_load_n(&l->tx_log2, __ATOMIC_ACQUIRE); /* [S9] */
+    if (!sg_load_relaxed_u32(&l->tx_region))
         return tx_grant(op);
-    ret->log2 = __atomic_load_n(&l->tx_log2, __ATOMIC_RELAXED);
-    ret->base = sc__region(d, region, ret->log2);
+    if (SC_UNLIKELY(tx_offered(d, ret->log2)))
+        tx_take(d);
+    ret->base = tx_present(d, &ret->log2);
     if (!ret->base)
         return -ENETDOWN;
     if (need > UINT64_C(1) << ret->log2)
@@ -212,13 +299,16 @@ int sc__tx_room(struct op *op, uint64_t need, struct tx_room *ret)
 bool sc__tx_writable(struct desc *d)
 {
     const struct sg_slot_daemon *l = &d->slot->d;
-    uint8_t log2 = __atomic_load_n(&l->tx_log2, __ATOMIC_RELAXED);
+    uint8_t log2 = __atomic_load_n(&l->tx_log2, __ATOMIC_ACQUIRE); /* [S9] */
     uint64_t third;
 
     if (d->tx_busy)
         return false;
-    if (!sg_load_relaxed_u32(&l->tx_region)) /* The next send asks for one. */
+    /* The next send asks for a region, or takes the one that is on offer. */
+    if (!sg_load_relaxed_u32(&l->tx_region) || tx_offered(d, log2))
         return true;
+    if (!tx_present(d, &log2))
+        return false;
     /* The daemon tells of room from a third of the ring on, so that a sender is not woken for each segment.
      */
     third = (UINT64_C(1) << log2) / 3;

@@ -58,40 +58,19 @@ static int rx_nothing(struct desc *d, const struct line *l)
     return -EAGAIN;
 }
 
-/* Bytes that can be read now, and where they lie. */
-static uint64_t rx_ready(struct desc *d, const struct line *l, const uint8_t **base, uint8_t *log2,
-                         uint64_t *pos)
-{
-    const struct sg_slot_daemon *dl = &d->slot->d;
-    uint64_t avail = l->rx_tail - d->rx_head;
-
-    if (!avail)
-        return 0;
-    *log2 = __atomic_load_n(&dl->rx_log2, __ATOMIC_RELAXED);
-    *base = sc__region(d, sg_load_relaxed_u32(&dl->rx_region), *log2);
-    if (!*base || avail > UINT64_C(1) << *log2)
-        return 0;
-    *pos = d->rx_head - sg_load_relaxed_u64(&dl->rx_base);
-    return avail;
-}
-
 ssize_t sc__stream_take(struct op *op, void *buf, size_t n, bool peek)
 {
     struct desc *d = op->d;
-    const uint8_t *base;
+    struct rx_view v;
     struct line l;
-    uint64_t avail;
-    uint64_t pos;
-    uint8_t log2;
 
     sc__line_read(d, &l);
-    avail = rx_ready(d, &l, &base, &log2, &pos);
-    if (!avail)
+    if (l.rx_tail == d->rx_head || !sc__rx_view(d, l.rx_tail, &v))
         return rx_nothing(d, &l);
     d->connected = true;
-    if (n > avail)
-        n = (size_t)avail;
-    sg_bytes_get(base, log2, pos, buf, n);
+    if (n > v.len)
+        n = (size_t)v.len;
+    sc__rx_copy(&v, buf, n);
     if (!peek)
         sc__rx_advance(d, d->rx_head + n);
     return (ssize_t)n;

@@ -98,6 +98,22 @@ static const char *check_ranges(const struct engine *e, const struct tcp_conn *c
     return count == m->count ? NULL : "fewer ranges than counted";
 }
 
+static const char *check_ring(const struct stream *st, const struct ring_next *n)
+{
+    bool next = st->flags & RING_NEXT;
+    uint64_t end = next ? n->at + (UINT64_C(1) << n->log2) : st->head + (UINT64_C(1) << st->log2);
+
+    if (!st->region)
+        return st->head != st->tail                   ? "bytes without a region"
+               : st->flags & (RING_NEXT | RING_OFFER) ? "a region that follows none"
+                                                      : NULL;
+    if (next && st->head >= n->at)
+        return "a region was passed and not given back";
+    if (next && n->at - st->head > UINT64_C(1) << st->log2)
+        return "more lies before a switch than the region holds";
+    return st->tail > end ? "ring overrun" : NULL;
+}
+
 static const char *check_conn(const struct engine *e, const struct tcp_conn *c)
 {
     uint32_t data = tcp_flight(c) - !!(c->flags & TF_FIN_SENT && !(c->flags & TF_FIN_ACKED));
@@ -109,8 +125,10 @@ static const char *check_conn(const struct engine *e, const struct tcp_conn *c)
         return "a stream's head is beyond its tail";
     if (c->state >= TCPS_ESTABLISHED && data > c->s.tx.tail - c->s.tx.head)
         return "more in flight than queued";
-    if (c->s.rx.region && c->s.rx.tail - c->s.rx.head > UINT64_C(1) << c->s.rx.log2)
-        return "receive ring overrun";
+    bad = check_ring(&c->s.rx, &e->tcp.bufs[tcp_conn_index(e, c)].rx);
+    bad = bad ? bad : check_ring(&c->s.tx, &e->tcp.bufs[tcp_conn_index(e, c)].tx);
+    if (bad)
+        return bad;
     if (c->state != TCPS_CLOSED && !(c->flags & TF_HASHED))
         return "a living connection is not in the table";
     if (c->state == TCPS_CLOSED && (c->flight != NIL || c->reasm != NIL))

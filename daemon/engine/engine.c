@@ -53,8 +53,10 @@ void engine_config_default(struct engine_config *cfg)
         .synack_retries = 5,
         .data_retries = 15,
         .orphan_retries = 8,
-        .rcvbuf_log2 = 18,
-        .sndbuf_log2 = 18,
+        .rcvbuf_log2 = 16,
+        .rcvbuf_max_log2 = 24,
+        .sndbuf_log2 = 16,
+        .sndbuf_max_log2 = 24,
         .ttl = 64,
         .timestamps = 1,
         .congestion = CC_CUBIC,
@@ -96,7 +98,8 @@ static bool config_ok(const struct engine_config *c)
     return c->pkt_max >= 8 && c->pkt_max <= 1u << 20 && !(c->pkt_max & (c->pkt_max - 1)) &&
            c->session_max <= INT16_MAX && c->port_min && c->port_min <= c->port_max &&
            c->rcvbuf_log2 >= SG_REGION_LOG2_MIN && c->rcvbuf_log2 <= SG_REGION_LOG2_MAX &&
-           c->sndbuf_log2 >= SG_REGION_LOG2_MIN && c->sndbuf_log2 <= SG_REGION_LOG2_MAX;
+           c->sndbuf_log2 >= SG_REGION_LOG2_MIN && c->sndbuf_log2 <= SG_REGION_LOG2_MAX &&
+           c->rcvbuf_max_log2 <= SG_REGION_LOG2_MAX && c->sndbuf_max_log2 <= SG_REGION_LOG2_MAX;
 }
 
 static uint32_t fifo_entries(const struct engine_config *cfg)

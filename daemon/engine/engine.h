@@ -139,8 +139,10 @@ struct engine_config {
     uint8_t synack_retries;      /* 5 */
     uint8_t data_retries;        /* 15 */
     uint8_t orphan_retries;      /* 8 */
-    uint8_t rcvbuf_log2;         /* 18: receive region of a new connection */
-    uint8_t sndbuf_log2;         /* 18: send region of a new connection */
+    uint8_t rcvbuf_log2;         /* 16: receive window of a new connection */
+    uint8_t rcvbuf_max_log2;     /* 24: largest window by auto-tuning; not above rcvbuf_log2: no tuning */
+    uint8_t sndbuf_log2;         /* 16: send ring of a new connection */
+    uint8_t sndbuf_max_log2;     /* 24: largest send ring by auto-tuning; not above sndbuf_log2: no tuning */
     uint8_t ttl;                 /* 64 */
     uint8_t timestamps;          /* 1: offered and agreed to (RFC 7323 3) */
     uint8_t congestion;          /* of a new socket: index of its name in ENGINE_CONGESTION_WORDS */

@@ -10,6 +10,7 @@
  *   tcp_*.c    segments in, out, timers, listeners, recovery
  *   flow.c     the connection table                     wheel.c  timers  segheap.c  regions of a segment
  *   sock.c     sockets, ports, sessions, slots: the engine's side of the shared memory
+ *   ring.c     regions of the byte rings: given, switched, taken back
  *   engine.c   start-up and the turn
  */
 #ifndef ENGINE_ENGINE_INT_H
@@ -169,8 +170,23 @@ struct stream {
     uint64_t base;     /* stream offset at the start of the region */
     uint32_t region;   /* segment offset >> SG_REGION_SHIFT; 0: none */
     uint8_t log2;      /* of the region's bytes, valid with region */
-    uint8_t want_log2; /* size class for the next region */
-    uint16_t got;      /* when the region was given: low bits of seconds (2^20 us) */
+    uint8_t want_log2; /* TCP receive: class of the window; else class of the next region */
+    uint8_t got;       /* when the region was given: low bits of seconds (2^20 us) */
+    uint8_t flags;     /* RING_* */
+};
+
+/* stream.flags. With either of the first two a struct ring_next says more (ring.c). */
+#define RING_NEXT  (1u << 0) /* bytes from ring_next.at on lie in the region that follows */
+#define RING_OFFER (1u << 1) /* send: a region is on offer, the application has not taken it */
+#define RING_COLD  (1u << 2) /* receive: the connection's tcp_buf is in use */
+
+/** The region that follows (proto/abi/slot.h). Cold: looked at during a switch only. */
+struct ring_next {
+    uint64_t at;     /* with RING_NEXT: stream offset of its first byte */
+    uint32_t region; /* as stream.region */
+    uint8_t log2;
+    uint8_t count; /* switches so far, modulo 256; the low bit chooses the entry in the slot */
+    uint8_t pad[2];
 };
 
 /* sock.opts */
@@ -182,6 +198,8 @@ struct stream {
 #define SO_F_CORK      (1u << 5)
 #define SO_F_PINGPONG  (1u << 6) /* ACKs wait for the answer (tcp_delack.c); TCP_QUICKACK is its opposite */
 #define SO_F_REUSEPORT (1u << 7)
+#define SO_F_RCVBUF    (1u << 8)  /* SO_RCVBUF was set: no auto-tuning of the window */
+#define SO_F_SNDBUF    (1u << 9)  /* SO_SNDBUF was set: no auto-tuning of the send ring */
 #define SO_F_FASTOPEN  (1u << 14) /* TCP_FASTOPEN_CONNECT */
 #define SO_F_V6ONLY    (1u << 15)
 /* In the upper half of the same word, so that accepted connections inherit them. */
@@ -258,7 +276,7 @@ void segheap_init(void *meta, uint64_t heap_bytes);
 uint64_t segheap_alloc(void *meta, uint64_t heap_bytes, unsigned log2);
 void segheap_free(void *meta, uint64_t heap_bytes, uint64_t off, unsigned log2);
 
-/** Go on taking idle regions back from sessions that ran out (sock.c). */
+/** Go on taking idle regions back from sessions that ran out (ring.c). */
 void session_reclaim_run(struct engine *e);
 /** Less than half the quota is used: regions are given ahead, not only when they are asked for. */
 bool session_ample(struct engine *e, const struct sock *s);
@@ -268,9 +286,34 @@ struct session *sock_session(struct engine *e, int sid);
 struct sock *sock_get(struct engine *e, sock_id id); /* TCP, LISTEN or UDP record */
 sock_id sock_id_of(const struct engine *e, const struct sock *s);
 
-/** Give stream `st` of `s` a region of its wanted class. False: quota or heap used up (counted). */
+/* ring.c */
+/** Give stream `st` of `s` a region of class `log2`. False: quota or heap used up (counted). */
+bool ring_get(struct engine *e, struct sock *s, struct stream *st, uint8_t log2);
+/** The same with the class that the stream wants. */
 bool sock_region_get(struct engine *e, struct sock *s, struct stream *st);
+/** All of its regions go back. */
 void sock_region_put(struct engine *e, struct sock *s, struct stream *st);
+/** TCP: where the next region of a stream is described. */
+struct ring_next *ring_next_of(struct engine *e, struct sock *s, const struct stream *st);
+/** TCP: from stream offset `at` on bytes go to a new region of class `log2`. False: no memory. */
+bool ring_switch(struct engine *e, struct sock *s, struct stream *st, uint64_t at, uint8_t log2);
+/** TCP: offer the application a send region of class `log2`, unless a switch is under way. */
+void ring_offer(struct engine *e, struct sock *s, uint8_t log2);
+/** TCP send: what the slot says about the last offer; `tail` as just read from it. False: it lied. */
+bool ring_offer_check(struct engine *e, struct sock *s, uint64_t tail);
+/** The head of a stream moved: give the old region back if it was passed. */
+void ring_passed(struct engine *e, struct sock *s, struct stream *st);
+/** Stream offset that the ring has no room for, as long as its head stays. Needs a region. */
+uint64_t ring_end(struct engine *e, struct sock *s, const struct stream *st);
+/** A stretch of a ring's memory: at most three of them make a run of bytes. */
+struct ring_piece {
+    uint8_t *ptr;
+    uint32_t len;
+};
+#define RING_PIECES_MAX 3u
+/** Where [off, off + len) lies, which must be within the ring. Returns the number of pieces. */
+unsigned ring_pieces(struct engine *e, struct sock *s, const struct stream *st, uint64_t off, uint32_t len,
+                     struct ring_piece ret[RING_PIECES_MAX]);
 
 /** Have the slot of `s` written at engine_publish() and its application told. */
 void sock_dirty(struct engine *e, struct sock *s);
@@ -281,6 +324,8 @@ void sock_fault(struct engine *e, struct sock *s, const char *reason);
 void sock_session_fault(struct engine *e, int sid, const char *reason);
 /** No event of this slot may follow the end of its socket: one that was put aside is dropped. */
 void sock_event_cancel(struct engine *e, struct sock *s);
+/** Ask the application of a slot for its send region (SG_EV_RELEASE), if the queue has room. */
+void sock_event_release(struct engine *e, int sid, uint32_t slot);
 /** Take `s` off the list of slots to write, before its record or its slot goes away. */
 void sock_undirty(struct engine *e, struct sock *s);
 /** Put into, or take off, the list of sockets whose regions lie in session `heap_sid`. */

@@ -390,8 +390,7 @@ int engine_accept(struct engine *e, int sid, uint32_t listener, uint32_t slot, u
     c = tcp_accept_take(e, l);
     ss->orphan_count--;
     slot_attach(e, &c->s, sid, slot);
-    if (!c->s.tx.region && session_ample(e, &c->s))
-        (void)sock_region_get(e, &c->s, &c->s.tx); /* Else the library asks again with SG_CMD_GRANT. */
+    tcp_tx_start(e, c);
     sock_dirty_bits(e, &l->s, DIRTY_LINE);
     sock_dirty(e, &c->s);
     return 0;

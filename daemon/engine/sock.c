@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sessions, slots and regions: the engine's side of the shared memory.
+ * Sockets and slots: the engine's side of the shared memory.
  *
  * Everything read from a slot is copied once and checked; everything the engine knows about a socket's data
  * is its own copy in struct stream. Masking makes any base harmless: whatever the application writes, the
@@ -85,120 +85,6 @@ void sock_unlink(struct engine *e, struct sock *s)
     s->heap_sid = -1;
 }
 
-/* ---- Regions -------------------------------------------------------------------------------------- */
-
-/* ---- Taking idle regions back ------------------------------------------------------------------------ */
-
-/* In the event queue, beside the slot number: SG_EV_RELEASE instead of SG_EV_SOCK. */
-#define EVENT_RELEASE UINT32_C(0x80000000)
-
-/* No room: the next squeeze asks again. */
-static void event_push_release(struct engine *e, int sid, uint32_t slot)
-{
-    struct event_fifo *f = &e->events;
-
-    if (f->tail - f->head <= f->mask / 2)
-        f->v[f->tail++ & f->mask] = (uint64_t)(uint32_t)sid << 32 | EVENT_RELEASE | slot;
-}
-
-/* A send region that was given less than this many seconds ago is about to be used. */
-#define RECLAIM_AGE_S    2u
-
-/* Sockets that one turn looks at for that. */
-#define RECLAIM_PER_TURN 128u
-
-static void press(struct engine *e, struct session *ss)
-{
-    if (ss->pressed || ss->ended)
-        return;
-    ss->pressed = true;
-    ss->reclaim_next = ss->socks;
-    e->pressed++;
-}
-
-/* A receive region that is empty goes back at once. For a send region the application is asked: it may be
- * writing there right now. */
-static void reclaim(struct engine *e, struct session *ss, int sid, struct sock *s)
-{
-    bool holes = s->kind == SK_TCP && tcp_reass_holes(e, (struct tcp_conn *)s);
-
-    sock_pull_rx(e, s);
-    if (s->rx.region && s->rx.head == s->rx.tail && !holes) {
-        sock_region_put(e, s, &s->rx);
-        sock_dirty_bits(e, s, DIRTY_LINE);
-    }
-    if (s->slot && s->tx.region && s->tx.head == s->tx.tail && !ss->ended &&
-        (uint16_t)((e->now_us >> 20) - s->tx.got) >= RECLAIM_AGE_S)
-        event_push_release(e, sid, s->slot);
-}
-
-bool session_ample(struct engine *e, const struct sock *s)
-{
-    const struct session *ss = sock_session(e, s->heap_sid);
-
-    return ss->buffer_bytes < ss->v.buffer_bytes_max / 2;
-}
-
-void session_reclaim_run(struct engine *e)
-{
-    for (uint32_t i = 0; i < e->cfg.session_max && e->pressed; i++) {
-        struct session *ss = &e->sessions[i];
-
-        for (uint32_t n = 0; ss->used && ss->pressed && n < RECLAIM_PER_TURN; n++) {
-            struct sock *s = ss->reclaim_next ? sock_get(e, ss->reclaim_next) : NULL;
-
-            if (!s) {
-                ss->pressed = false;
-                e->pressed--;
-                break;
-            }
-            ss->reclaim_next = s->sess_next;
-            reclaim(e, ss, (int)i, s);
-        }
-    }
-}
-
-bool sock_region_get(struct engine *e, struct sock *s, struct stream *st)
-{
-    struct session *ss = sock_session(e, s->heap_sid);
-    uint64_t bytes = UINT64_C(1) << st->want_log2;
-    uint64_t off;
-
-    ENG_ASSERT(!st->region);
-    if (ss->buffer_bytes + bytes > ss->v.buffer_bytes_max) {
-        stat_inc(&e->stats, ST_APP_QUOTA_BUFFERS);
-        press(e, ss);
-        return false;
-    }
-    off = segheap_alloc(ss->v.heap_meta, ss->v.heap_bytes, st->want_log2);
-    if (off == UINT64_MAX) {
-        stat_inc(&e->stats, ST_APP_QUOTA_BUFFERS);
-        press(e, ss);
-        return false;
-    }
-    ss->buffer_bytes += bytes;
-    st->region = (uint32_t)((ss->v.heap_off + off) >> SG_REGION_SHIFT);
-    st->log2 = st->want_log2;
-    st->got = (uint16_t)(e->now_us >> 20);
-    st->base = st->tail;
-    return true;
-}
-
-void sock_region_put(struct engine *e, struct sock *s, struct stream *st)
-{
-    struct session *ss;
-
-    if (!st->region)
-        return;
-    ss = sock_session(e, s->heap_sid);
-    if (st == &s->tx) /* A frame that the device had no room for must not go out with another's bytes. */
-        pktq_forget(&e->txq, session_region(ss, st->region), UINT64_C(1) << st->log2);
-    segheap_free(ss->v.heap_meta, ss->v.heap_bytes,
-                 ((uint64_t)st->region << SG_REGION_SHIFT) - ss->v.heap_off, st->log2);
-    ss->buffer_bytes -= UINT64_C(1) << st->log2;
-    st->region = 0;
-}
-
 /* ---- Reading the application's line ------------------------------------------------------------------ */
 
 void sock_fault(struct engine *e, struct sock *s, const char *reason)
@@ -234,14 +120,19 @@ bool sock_pull(struct engine *e, struct sock *s)
         return false;
     }
     s->rx.head = head;
+    if (s->rx.flags & RING_NEXT)
+        ring_passed(e, s, &s->rx);
     if (tail == s->tx.tail)
         return true;
-    if (!s->tx.region || tail - s->tx.tail > (UINT64_C(1) << s->tx.log2) - (s->tx.tail - s->tx.head)) {
+    /* An empty ring that starts again does so at the byte that comes next. */
+    if (s->tx.head == s->tx.tail && base == s->tx.tail)
+        s->tx.base = base;
+    if (s->tx.flags & RING_OFFER && !ring_offer_check(e, s, tail))
+        return false;
+    if (!s->tx.region || tail - s->tx.tail > ring_end(e, s, &s->tx) - s->tx.tail) {
         sock_fault(e, s, "tx_tail is outside the send region");
         return false;
     }
-    if (s->tx.head == s->tx.tail)
-        s->tx.base = base;
     s->tx.tail = tail;
     return true;
 }
@@ -263,6 +154,8 @@ void sock_pull_rx(struct engine *e, struct sock *s)
         return;
     }
     s->rx.head = head;
+    if (s->rx.flags & RING_NEXT)
+        ring_passed(e, s, &s->rx);
 }
 
 /* ---- Publishing ----------------------------------------------------------------------------------- */
@@ -314,6 +207,22 @@ static void write_name(struct sg_slot_name *n, const struct sock *s, uint16_t ms
     n->remote_scope = remote.scope;
 }
 
+/* The region that follows, on the slot's fourth line; returns the bits that go beside the size class. */
+static uint8_t write_next(struct engine *e, struct sock *s, const struct stream *st, struct sg_next *entries)
+{
+    const struct ring_next *n;
+    struct sg_next *x;
+
+    if (!(st->flags & (RING_NEXT | RING_OFFER)))
+        return 0;
+    n = ring_next_of(e, s, st);
+    x = &entries[n->count & 1];
+    sg_store_relaxed_u64(&x->at, st == &s->rx ? n->at : 0);
+    sg_store_relaxed_u32(&x->region, n->region);
+    __atomic_store_n(&x->log2, n->log2, __ATOMIC_RELAXED);
+    return (uint8_t)(SG_LOG2_NEXT | (n->count & 1 ? SG_LOG2_ENTRY : 0));
+}
+
 static void write_line(struct engine *e, struct sock *s)
 {
     struct sg_slot *slot = &sock_session(e, s->sid)->v.slots[s->slot];
@@ -321,14 +230,15 @@ static void write_line(struct engine *e, struct sock *s)
     struct tcp_conn *c = s->kind == SK_TCP ? (struct tcp_conn *)s : NULL;
 
     if (c)
-        c->rx_notify = tcp_rx_notify(c);
+        c->rx_notify = tcp_rx_notify(e, c);
     if (s->dirty & DIRTY_NAME)
         write_name(&slot->n, s, c ? c->mss : 0);
     sg_store_relaxed_u64(&d->rx_base, s->rx.base);
     sg_store_relaxed_u32(&d->rx_region, s->rx.region);
-    __atomic_store_n(&d->rx_log2, s->rx.log2, __ATOMIC_RELAXED);
     sg_store_relaxed_u32(&d->tx_region, s->tx.region);
-    __atomic_store_n(&d->tx_log2, s->tx.log2, __ATOMIC_RELAXED);
+    __atomic_store_n(&d->rx_log2, s->rx.log2 | write_next(e, s, &s->rx, slot->x.rx),
+                     __ATOMIC_RELEASE); /* [S9] */
+    __atomic_store_n(&d->tx_log2, s->tx.log2 | write_next(e, s, &s->tx, slot->x.tx), __ATOMIC_RELEASE);
     __atomic_store_n(&d->type, s->type, __ATOMIC_RELAXED);
     sg_store_relaxed_u64(&d->rx_notify, c ? c->rx_notify : UINT64_MAX);
     if (s->kind == SK_LISTEN)
@@ -338,6 +248,18 @@ static void write_line(struct engine *e, struct sock *s)
     sg_store_relaxed_u32(&d->error, s->error);
     sg_store_release_u32(&d->flags, s->pub_flags);
     __atomic_store_n(&d->state, s->pub_state, __ATOMIC_RELEASE);
+}
+
+/* In the event queue, beside the slot number: SG_EV_RELEASE instead of SG_EV_SOCK. */
+#define EVENT_RELEASE UINT32_C(0x80000000)
+
+/* No room: whoever wants the region back asks again. */
+void sock_event_release(struct engine *e, int sid, uint32_t slot)
+{
+    struct event_fifo *f = &e->events;
+
+    if (f->tail - f->head <= f->mask / 2)
+        f->v[f->tail++ & f->mask] = (uint64_t)(uint32_t)sid << 32 | EVENT_RELEASE | slot;
 }
 
 static bool queued(const struct session *ss, uint32_t slot)
@@ -361,11 +283,15 @@ static bool event_push(struct engine *e, struct session *ss, int sid, uint32_t s
 }
 
 /* Free send space from which a waiting application is told: a third of the ring, as Linux does. */
-static bool tx_worth_telling(const struct sock *s)
+static bool tx_worth_telling(struct engine *e, struct sock *s)
 {
     uint64_t size = UINT64_C(1) << s->tx.log2;
 
-    return size - (s->tx.tail - s->tx.head) >= size / 3;
+    if (s->tx.flags & RING_OFFER)
+        return true;
+    if (s->tx.flags & RING_NEXT)
+        size = UINT64_C(1) << ring_next_of(e, s, &s->tx)->log2;
+    return !s->tx.region || ring_end(e, s, &s->tx) - s->tx.tail >= size / 3;
 }
 
 /* Second pass, after the fence of [S5] and [S7]: tell the application unless it has an event waiting. */
@@ -376,7 +302,7 @@ static void tell(struct engine *e, struct sock *s, unsigned dirty)
     bool want = dirty & DIRTY_EVENT;
 
     if (!want && (dirty & DIRTY_TX) && (sg_load_relaxed_u32(&slot->a.want) & SG_WANT_TX))
-        want = tx_worth_telling(s);
+        want = tx_worth_telling(e, s);
     if (want && sg_load_acquire_u32(&slot->a.ev_seen) == s->ev_posted) {
         if (event_push(e, ss, s->sid, s->slot)) {
             s->ev_posted++;

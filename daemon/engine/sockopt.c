@@ -127,7 +127,7 @@ static uint8_t size_class(uint64_t bytes)
     return log2;
 }
 
-static void set_buffer(struct sock *s, bool send, uint64_t value)
+static int set_buffer(struct engine *e, struct sock *s, bool send, uint64_t value)
 {
     struct tcp_options_set *o = options_of(s);
     struct stream *st = send ? &s->tx : &s->rx;
@@ -135,47 +135,46 @@ static void set_buffer(struct sock *s, bool send, uint64_t value)
 
     if (s->kind == SK_UDP) {
         udp_set_buffer((struct udp_sock *)s, send, value);
-        return;
+        return 0;
     }
-    if (o)
-        *(send ? &o->snd_log2 : &o->rcv_log2) = log2;
-    /* A region in use keeps its size; the class counts from the next one on. The receive window of a
-     * connection was promised by its present class. */
-    if (!st->region && s->pub_state == SG_ST_OPEN)
-        st->want_log2 = log2;
+    if (!o) {
+        st->want_log2 = log2; /* A region in use keeps its size; the class counts from the next one on. */
+        return 0;
+    }
+    *(send ? &o->snd_log2 : &o->rcv_log2) = log2;
+    opts_store(s, s->opts | (send ? SO_F_SNDBUF : SO_F_RCVBUF));
+    if (s->kind == SK_TCP)
+        tcp_buf_fix(e, (struct tcp_conn *)s, send, log2);
+    return 0;
 }
 
 static int set_sndbuf(struct engine *e, struct sock *s, uint64_t value)
 {
-    (void)e;
-    set_buffer(s, true, value);
-    return 0;
+    return set_buffer(e, s, true, value);
 }
 
 static int set_rcvbuf(struct engine *e, struct sock *s, uint64_t value)
 {
-    (void)e;
-    set_buffer(s, false, value);
-    return 0;
+    return set_buffer(e, s, false, value);
 }
 
+/* The size in force, or the one that a send ring is on its way to. */
 static int get_sndbuf(struct engine *e, struct sock *s, uint64_t *value)
 {
+    bool present = s->tx.region && !(s->opts & SO_F_SNDBUF);
+
     (void)e;
-    if (s->kind == SK_UDP)
-        *value = udp_get_buffer((const struct udp_sock *)s, true);
-    else
-        *value = UINT64_C(1) << (s->tx.region ? s->tx.log2 : s->tx.want_log2);
+    *value = s->kind == SK_UDP ? udp_get_buffer((const struct udp_sock *)s, true)
+                               : UINT64_C(1) << (present ? s->tx.log2 : s->tx.want_log2);
     return 0;
 }
 
+/* That of the window: the region is as large as what lies in it asks for. */
 static int get_rcvbuf(struct engine *e, struct sock *s, uint64_t *value)
 {
     (void)e;
-    if (s->kind == SK_UDP)
-        *value = udp_get_buffer((const struct udp_sock *)s, false);
-    else
-        *value = UINT64_C(1) << (s->rx.region ? s->rx.log2 : s->rx.want_log2);
+    *value = s->kind == SK_UDP ? udp_get_buffer((const struct udp_sock *)s, false)
+                               : UINT64_C(1) << s->rx.want_log2;
     return 0;
 }
 

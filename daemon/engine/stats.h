@@ -136,15 +136,17 @@ enum stat {
     ST_TCP_DSACK_UNDO,          /* ... as all that was sent again was a duplicate */
     ST_TCP_LOSS_UNDO,           /* ... after a time-out */
     ST_TCP_DSACK_RECV,
-    ST_TCP_DSACK_IGNORED,   /* too old, or about what was never sent */
-    ST_TCP_SACK_RENEGING,   /* a peer threw away what it had acknowledged selectively */
-    ST_TCP_SACK_LIMIT,      /* the SACK blocks of an ACK were not looked at to the end */
-    ST_TCP_LOST_RETRANSMIT, /* a retransmission was itself lost */
-    ST_TCP_OFO_QUEUE,       /* segments kept out of order */
-    ST_TCP_OFO_DROP,        /* no range record, or no room */
-    ST_TCP_REASM_EMPTY,     /* no record for what lies beyond a hole */
-    ST_TCP_RCV_COLLAPSED,   /* out-of-order ranges merged */
-    ST_TCP_RCV_OLD,         /* wholly duplicate data */
+    ST_TCP_DSACK_IGNORED,    /* too old, or about what was never sent */
+    ST_TCP_SACK_RENEGING,    /* a peer threw away what it had acknowledged selectively */
+    ST_TCP_SACK_LIMIT,       /* the SACK blocks of an ACK were not looked at to the end */
+    ST_TCP_LOST_RETRANSMIT,  /* a retransmission was itself lost */
+    ST_TCP_OFO_QUEUE,        /* segments kept out of order */
+    ST_TCP_OFO_DROP,         /* no range record, or no room */
+    ST_TCP_REASM_EMPTY,      /* no record for what lies beyond a hole */
+    ST_TCP_RCV_COLLAPSED,    /* out-of-order ranges merged */
+    ST_TCP_RCV_WINDOW_GROWN, /* receive windows widened by auto-tuning */
+    ST_TCP_SND_BUFFER_GROWN, /* larger send rings offered by auto-tuning */
+    ST_TCP_RCV_OLD,          /* wholly duplicate data */
     ST_TCP_RCV_OUT_OF_WINDOW,
     ST_TCP_RCV_NO_BUFFER, /* no region: quota or heap */
     ST_TCP_DSACK_SENT,

@@ -17,7 +17,7 @@
  *   tcp_delack.c when to acknowledge                      tcp_pmtu.c   segment size and path MTU
  *   tcp_conn.c   the life of a record, states             cc_*.c       congestion control
  *   tcp_cookie.c SYN cookies                              tcp_challenge.c  answers to what may be forged
- *   tcp_orphan.c connections without an application
+ *   tcp_orphan.c connections without an application       tcp_buf.c    sizes of rings and windows
  */
 #ifndef ENGINE_TCP_H
 #define ENGINE_TCP_H
@@ -97,6 +97,20 @@ struct rx_reasm {
     uint32_t dsack_start, dsack_end; /* with TF_DSACK: the duplicate to report */
     uint32_t fin_seq;                /* with TF_FIN_EARLY */
 };
+
+/** What a connection's rings need beside its record: touched by bulk transfers, not by short exchanges. */
+struct tcp_buf {
+    struct ring_next rx, tx;
+    /* Auto-tuning of the receive window (tcp_buf.c). */
+    uint64_t epoch_us;   /* start of the round trip that is being counted; 0: none yet */
+    uint64_t edge_us;    /* without timestamps: when rcv_nxt was a window before `edge` */
+    uint32_t epoch_head; /* low bits of s.rx.head at epoch_us */
+    uint32_t edge;       /* 0: no measurement under way */
+    uint32_t rtt_us;     /* round trip as a receiver sees it; 0: not known */
+    uint32_t last_bytes; /* what the application took in the round trip before */
+};
+
+static_assert(sizeof(struct tcp_buf) == 64, "one cache line");
 
 /** Bytes received out of order: [start, end), linked in sequence order. */
 struct rx_range {
@@ -220,6 +234,7 @@ static inline void pool_put(struct pool *p, uint32_t i)
 struct tcp_table {
     /* arena */
     struct tcp_conn *conns;
+    struct tcp_buf *bufs; /* one for each of conns */
     struct tcp_listener *listeners;
     struct tcp_req *reqs;
     struct tcp_tw *tws;
@@ -351,6 +366,25 @@ void tcp_pmtu_sync(struct engine *e, struct tcp_conn *c);
 /** An error says that a segment of this connection was too long. */
 void tcp_pmtu_icmp(struct engine *e, struct tcp_conn *c, const struct icmp_report *r);
 
+/* tcp_buf.c: how large rings and windows are */
+/** The connection's tcp_buf, cleared at its first use. */
+struct tcp_buf *tcp_buf_of(struct engine *e, struct tcp_conn *c);
+/** Bytes past rcv_nxt that may be promised now. */
+uint32_t tcp_rx_room(struct engine *e, struct tcp_conn *c);
+/** Make sure that the receive ring takes what ends at stream offset `end`; returns the bytes past `from` that
+ * it has room for. */
+uint64_t tcp_rx_fit(struct engine *e, struct tcp_conn *c, uint64_t from, uint64_t end);
+/** `len` bytes came in order: widen the window if the application keeps up and the sender needs it. */
+void tcp_rx_tune(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, uint64_t len);
+/** An acknowledgment arrives, before the head of the send ring moves: offer a larger one if it limits. */
+void tcp_tx_tune(struct engine *e, struct tcp_conn *c);
+/** A send region to start with, if the session has plenty; else the library asks with SG_CMD_GRANT. */
+void tcp_tx_start(struct engine *e, struct tcp_conn *c);
+/** SO_RCVBUF or SO_SNDBUF: the class is fixed from now on. */
+void tcp_buf_fix(struct engine *e, struct tcp_conn *c, bool send, uint8_t log2);
+/** Window scale that the largest window needs (RFC 7323 2.2). */
+uint8_t tcp_rcv_wscale(const struct engine *e);
+
 /* tcp_reass.c */
 /** Take the data of a segment inside the window: [seq, seq + len). */
 void tcp_reass_add(struct engine *e, struct tcp_conn *c, uint32_t seq, const uint8_t *data, uint32_t len);
@@ -366,6 +400,8 @@ void tcp_reass_fin(struct engine *e, struct tcp_conn *c, uint32_t seq);
 bool tcp_reass_fin_due(const struct engine *e, const struct tcp_conn *c);
 /** Something lies beyond a hole. */
 bool tcp_reass_holes(const struct engine *e, const struct tcp_conn *c);
+/** Stream offset one past the last byte that lies in the receive ring, out of order or not. */
+uint64_t tcp_reass_end(const struct engine *e, const struct tcp_conn *c);
 /** SACK blocks to send, D-SACK first; returns their number, at most `max`. The connection has a record. */
 unsigned tcp_reass_sacks(const struct engine *e, const struct tcp_conn *c, struct tcp_sack_block *ret,
                          unsigned max);
@@ -379,13 +415,13 @@ bool tcp_output(struct engine *e, struct tcp_conn *c);
 /** Run the list while there is room for frames. */
 void tcp_output_run(struct engine *e);
 /** Right edge to advertise now; updates rcv_adv. */
-uint32_t tcp_window_select(struct tcp_conn *c);
+uint32_t tcp_window_select(struct engine *e, struct tcp_conn *c);
 /** The application read: send a window update if it is worth a segment. */
 void tcp_window_check(struct engine *e, struct tcp_conn *c);
-uint64_t tcp_rx_notify(const struct tcp_conn *c);
+uint64_t tcp_rx_notify(struct engine *e, struct tcp_conn *c);
 void tcp_send_rst(struct engine *e, struct tcp_conn *c);
 /** Copy queued bytes: `len` from `off` past the first that is not acknowledged. */
-void tcp_tx_copy(struct engine *e, const struct tcp_conn *c, uint32_t off, uint8_t *dst, uint32_t len);
+void tcp_tx_copy(struct engine *e, struct tcp_conn *c, uint32_t off, uint8_t *dst, uint32_t len);
 /** SYN, or SYN-ACK in SYN_RCVD. */
 void tcp_send_syn(struct engine *e, struct tcp_conn *c);
 void tcp_send_probe(struct engine *e, struct tcp_conn *c);

@@ -43,8 +43,11 @@ static void advance_una(struct engine *e, struct tcp_conn *c, const struct tcp_s
         bytes--;
         c->flags |= TF_FIN_ACKED;
     }
+    tcp_tx_tune(e, c);
     c->snd_una = s->ack;
     c->s.tx.head += bytes;
+    if (c->s.tx.flags & RING_NEXT)
+        ring_passed(e, &c->s, &c->s.tx);
     if (c->flags & TF_ORPHAN)
         tcp_orphan_acked(e, bytes);
     c->probes = 0;

@@ -227,6 +227,8 @@ static bool may_receive(const struct tcp_conn *c)
 static enum verdict step7_text(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s,
                                const struct rx_pkt *rp)
 {
+    uint64_t tail;
+
     if (!s->len)
         return SEG_GO_ON;
     if (!may_receive(c))
@@ -244,7 +246,9 @@ static enum verdict step7_text(struct engine *e, struct tcp_conn *c, const struc
         c->flags |= TF_ACK_NOW; /* RFC 5681 4.2: out of order, or filling a hole */
     if (tcp_reass_holes(e, c))
         c->flags |= TF_ACK_NOW;
+    tail = c->s.rx.tail;
     tcp_reass_add(e, c, s->seq, s->data, s->len);
+    tcp_rx_tune(e, c, s, c->s.rx.tail - tail);
     return SEG_GO_ON;
 }
 
@@ -366,7 +370,7 @@ static void syn_sent_input(struct engine *e, struct tcp_conn *c, struct tcp_seg 
     if (s->len || s->flags & TCP_FIN) { /* Data or FIN on the SYN-ACK is processed as if it came now. */
         s->flags &= (uint8_t)~TCP_SYN;
         s->seq++;
-        (void)tcp_window_select(c);
+        (void)tcp_window_select(e, c);
         if (step1_acceptable(e, c, s) == SEG_GO_ON && step7_text(e, c, s, rp) == SEG_GO_ON &&
             step8_fin(e, c, s) == SEG_GO_ON)
             schedule_ack(e, c, s, rp);

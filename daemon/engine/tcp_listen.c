@@ -9,8 +9,6 @@
 
 #include <errno.h>
 
-#define REQ_RCV_WSCALE   8u
-
 /* Requests one listener may hold, as a multiple of its backlog, and at least this many. */
 #define REQS_PER_BACKLOG 8u
 #define REQS_MIN         256u
@@ -149,7 +147,7 @@ static void send_synack(struct engine *e, const struct tcp_req *r, uint32_t tsva
         .mss = tcp_adv_mss(e, &r->key.remote),
         .tos = sock_tos(&e->tcp.listeners[r->listener].s),
         .ttl = sock_ttl(e, &e->tcp.listeners[r->listener].s),
-        .wscale = r->flags & REQ_WSCALE ? (int)REQ_RCV_WSCALE : -1,
+        .wscale = r->flags & REQ_WSCALE ? (int)tcp_rcv_wscale(e) : -1,
         .sack_perm = r->flags & REQ_SACK,
         .has_ts = r->flags & REQ_TS,
         .tsval = tsval,
@@ -274,7 +272,7 @@ static struct tcp_conn *conn_of_req(struct engine *e, const struct tcp_req *r)
     c->ts_recent_us = r->sent_us;
     c->peer_mss = r->peer_mss;
     c->snd_wscale = r->peer_wscale;
-    c->rcv_wscale = REQ_RCV_WSCALE;
+    c->rcv_wscale = tcp_rcv_wscale(e);
     c->flags = (r->flags & REQ_TS ? TF_TS | TF_TS_VALID : 0) | (r->flags & REQ_WSCALE ? TF_WSCALE : 0) |
                (r->flags & REQ_SACK ? TF_SACK : 0) | TF_EMBRYO | TF_HASHED;
     c->hash = r->hash;
@@ -396,7 +394,7 @@ static void req_ack(struct engine *e, const struct tcp_req *r)
         .seq = r->iss + 1,
         .ack = r->irs + 1,
         .wnd = (uint16_t)(rcv_window(&e->tcp.listeners[r->listener]) >>
-                          (r->flags & REQ_WSCALE ? REQ_RCV_WSCALE : 0)),
+                          (r->flags & REQ_WSCALE ? tcp_rcv_wscale(e) : 0)),
         .flags = TCP_ACK,
         .wscale = -1,
         .has_ts = r->flags & REQ_TS,

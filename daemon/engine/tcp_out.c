@@ -39,25 +39,17 @@ void tcp_ack_now(struct engine *e, struct tcp_conn *c)
 
 /* ---- The window we advertise -------------------------------------------------------------------- */
 
-static uint64_t rx_ring_bytes(const struct tcp_conn *c)
+static uint64_t window_bytes(const struct tcp_conn *c)
 {
-    return UINT64_C(1) << (c->s.rx.region ? c->s.rx.log2 : c->s.rx.want_log2);
+    return UINT64_C(1) << c->s.rx.want_log2;
 }
 
-/* Bytes past rcv_nxt that fit the receive ring now. */
-static uint32_t rx_room(const struct tcp_conn *c)
-{
-    if (c->flags & TF_ORPHAN)
-        return (uint32_t)rx_ring_bytes(c);
-    return (uint32_t)(rx_ring_bytes(c) - (c->s.rx.tail - c->s.rx.head));
-}
-
-/* The largest window that can be offered: what the ring holds, and the header field can say. */
+/* The largest window that can be offered: its class, and what the header field can say. */
 static uint32_t window_max(const struct tcp_conn *c)
 {
     uint32_t max = (uint32_t)UINT16_MAX << (c->flags & TF_WSCALE ? c->rcv_wscale : 0);
 
-    return rx_ring_bytes(c) < max ? (uint32_t)rx_ring_bytes(c) : max;
+    return window_bytes(c) < max ? (uint32_t)window_bytes(c) : max;
 }
 
 /* RFC 9293 3.8.6.2.2: an update must open the window by this much to be worth advertising. */
@@ -69,10 +61,10 @@ static uint32_t update_min(const struct tcp_conn *c)
     return mss2 && mss2 < half ? mss2 : half;
 }
 
-uint32_t tcp_window_select(struct tcp_conn *c)
+uint32_t tcp_window_select(struct engine *e, struct tcp_conn *c)
 {
     uint32_t offered = seq_gt(c->rcv_adv, c->rcv_nxt) ? c->rcv_adv - c->rcv_nxt : 0;
-    uint32_t room = rx_room(c);
+    uint32_t room = tcp_rx_room(e, c);
     uint32_t scale = c->flags & TF_WSCALE ? c->rcv_wscale : 0;
     uint32_t max = (uint32_t)UINT16_MAX << scale;
     uint32_t wnd = offered;
@@ -100,27 +92,31 @@ static uint32_t notify_step(const struct tcp_conn *c)
     return quarter > min ? quarter : min;
 }
 
-uint64_t tcp_rx_notify(const struct tcp_conn *c)
+uint64_t tcp_rx_notify(struct engine *e, struct tcp_conn *c)
 {
     uint32_t offered = c->rcv_adv - c->rcv_nxt;
     uint64_t at = c->s.rx.tail + offered + notify_step(c);
-    uint64_t size = rx_ring_bytes(c);
+    uint64_t size = window_bytes(c);
 
     /* Nothing to gain by an update: after the FIN, or when the header field can't say more. */
     if (c->state < TCPS_ESTABLISHED || c->flags & TF_FIN_RCVD || offered + notify_step(c) > window_max(c))
         return UINT64_MAX;
-    return at < size ? 0 : at - size;
+    at = at < size ? 0 : at - size;
+    /* What holds the window back during a switch is the offset of the switch. */
+    if (c->s.rx.flags & RING_NEXT && at < ring_next_of(e, &c->s, &c->s.rx)->at)
+        at = ring_next_of(e, &c->s, &c->s.rx)->at;
+    return at;
 }
 
 void tcp_window_check(struct engine *e, struct tcp_conn *c)
 {
-    uint64_t notify = tcp_rx_notify(c);
+    uint64_t notify = tcp_rx_notify(e, c);
 
     if (notify == UINT64_MAX || c->s.rx.head < notify || c->flags & TF_ORPHAN)
         return;
     /* Data that arrived and was not acknowledged yet carries the update soon enough, unless the window is
      * about to close. */
-    if (rx_room(c) > c->rcv_adv - c->rcv_nxt)
+    if (tcp_rx_room(e, c) > c->rcv_adv - c->rcv_nxt)
         tcp_ack_now(e, c);
 }
 
@@ -168,24 +164,21 @@ static uint32_t put_sack(struct engine *e, struct tcp_conn *c, uint8_t *o, uint3
 static void put_payload(struct engine *e, struct tcp_conn *c, struct pktbuf *p, uint32_t hdr, uint32_t seq,
                         uint32_t len)
 {
-    const struct stream *tx = &c->s.tx;
-    const uint8_t *region = session_region(sock_session(e, c->s.heap_sid), tx->region);
-    uint64_t pos = tx->head + (seq - c->snd_una) - tx->base;
-    uint64_t size = UINT64_C(1) << tx->log2;
-    uint64_t at = pos & (size - 1);
-    uint32_t first = len < size - at ? len : (uint32_t)(size - at);
+    struct ring_piece piece[RING_PIECES_MAX];
+    unsigned n = ring_pieces(e, &c->s, &c->s.tx, c->s.tx.head + (seq - c->snd_una), len, piece);
+    bool copy = hdr + len <= PKT_LINEAR_MAX - PKT_HEADROOM;
 
-    if (hdr + len <= PKT_LINEAR_MAX - PKT_HEADROOM) {
-        sg_bytes_get(region, tx->log2, pos, p->data + hdr, len);
-        p->len = p->total = hdr + len;
-        return;
-    }
+    static_assert(RING_PIECES_MAX <= PKT_FRAGS_MAX, "any run of a ring fits a frame");
     p->len = hdr;
     p->total = hdr + len;
-    p->frag[0] = (struct pkt_frag){region + at, first};
-    p->frag_count = 1;
-    if (len > first)
-        p->frag[p->frag_count++] = (struct pkt_frag){region, len - first};
+    for (unsigned i = 0; i < n; i++) {
+        if (copy) {
+            memcpy(p->data + p->len, piece[i].ptr, piece[i].len);
+            p->len += piece[i].len;
+        } else {
+            p->frag[p->frag_count++] = (struct pkt_frag){piece[i].ptr, piece[i].len};
+        }
+    }
 }
 
 static void ack_sent(const struct engine *e, struct tcp_conn *c)
@@ -222,7 +215,7 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     put_be32(h + 8, c->rcv_nxt);
     h[12] = (uint8_t)(hdr / 4 << 4);
     h[13] = o->flags | (o->len > c->mss ? TCP_PSH : 0);
-    put_be16(h + 14, (uint16_t)tcp_window_select(c));
+    put_be16(h + 14, (uint16_t)tcp_window_select(e, c));
     put_be32(h + 16, 0);
     if (o->len)
         put_payload(e, c, p, hdr, o->seq, o->len);
@@ -242,19 +235,22 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     return true;
 }
 
-void tcp_tx_copy(struct engine *e, const struct tcp_conn *c, uint32_t off, uint8_t *dst, uint32_t len)
+void tcp_tx_copy(struct engine *e, struct tcp_conn *c, uint32_t off, uint8_t *dst, uint32_t len)
 {
-    const struct stream *tx = &c->s.tx;
+    struct ring_piece piece[RING_PIECES_MAX];
+    unsigned n = ring_pieces(e, &c->s, &c->s.tx, c->s.tx.head + off, len, piece);
 
-    sg_bytes_get(session_region(sock_session(e, c->s.heap_sid), tx->region), tx->log2,
-                 tx->head + off - tx->base, dst, len);
+    for (unsigned i = 0; i < n; i++) {
+        memcpy(dst, piece[i].ptr, piece[i].len);
+        dst += piece[i].len;
+    }
 }
 
 void tcp_send_syn(struct engine *e, struct tcp_conn *c)
 {
     uint8_t cookie[TCP_FASTOPEN_COOKIE];
     struct flow_key k = tcp_conn_key(c);
-    uint32_t room = rx_room(c); /* data may have come on the SYN */
+    uint32_t room = tcp_rx_room(e, c); /* data may have come on the SYN */
     uint16_t wnd = room > UINT16_MAX ? UINT16_MAX : (uint16_t)room;
     struct tcp_reply r = {
         .key = &k,

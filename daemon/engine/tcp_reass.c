@@ -164,18 +164,25 @@ static void absorb(struct engine *e, struct tcp_conn *c)
     record_settle(e, c);
 }
 
-/* A region to put data into, started at its first byte again when the ring is empty. */
-static uint8_t *ring(struct engine *e, struct tcp_conn *c)
+static void ring_put(struct engine *e, struct tcp_conn *c, uint64_t off, const uint8_t *data, uint32_t len)
 {
-    struct stream *rx = &c->s.rx;
+    struct ring_piece p[RING_PIECES_MAX];
+    unsigned n = ring_pieces(e, &c->s, &c->s.rx, off, len, p);
 
-    if (!rx->region && !sock_region_get(e, &c->s, rx)) {
-        stat_inc(&e->stats, ST_TCP_RCV_NO_BUFFER);
-        return NULL;
+    for (unsigned i = 0; i < n; i++) {
+        memcpy(p[i].ptr, data, p[i].len);
+        data += p[i].len;
     }
-    if (rx->head == rx->tail && !tcp_reass_holes(e, c))
-        rx->base = rx->tail;
-    return session_region(sock_session(e, c->s.heap_sid), rx->region);
+}
+
+uint64_t tcp_reass_end(const struct engine *e, const struct tcp_conn *c)
+{
+    uint32_t end = c->rcv_nxt;
+
+    for (uint32_t i = c->reasm == NIL ? NIL : e->tcp.reasms[c->reasm].head; i != NIL;
+         i = e->tcp.ranges[i].next)
+        end = e->tcp.ranges[i].end;
+    return c->s.rx.tail + (end - c->rcv_nxt);
 }
 
 void tcp_reass_add(struct engine *e, struct tcp_conn *c, uint32_t seq, const uint8_t *data, uint32_t len)
@@ -183,13 +190,11 @@ void tcp_reass_add(struct engine *e, struct tcp_conn *c, uint32_t seq, const uin
     struct stream *rx = &c->s.rx;
     uint32_t ahead = seq - c->rcv_nxt;
     uint64_t room;
-    uint8_t *region;
 
     sock_pull_rx(e, &c->s);
-    region = ring(e, c);
-    if (!region)
+    room = tcp_rx_fit(e, c, rx->tail, rx->tail + ahead + len);
+    if (!rx->region)
         return;
-    room = (UINT64_C(1) << rx->log2) - (rx->tail - rx->head);
     if (ahead >= room) {
         stat_inc(&e->stats, ST_TCP_OFO_DROP);
         return;
@@ -200,7 +205,7 @@ void tcp_reass_add(struct engine *e, struct tcp_conn *c, uint32_t seq, const uin
         stat_inc(&e->stats, ST_TCP_OFO_DROP);
         return;
     }
-    sg_bytes_put(region, rx->log2, rx->tail + ahead - rx->base, data, len);
+    ring_put(e, c, rx->tail + ahead, data, len);
     if (ahead) {
         stat_inc(&e->stats, ST_TCP_OFO_QUEUE);
         return;

@@ -74,7 +74,7 @@ void tcp_tw_enter(struct engine *e, struct tcp_conn *c)
         .hash = hash,
         .snd_nxt = c->snd_nxt,
         .rcv_nxt = c->rcv_nxt,
-        .rcv_wnd = tcp_window_select(c),
+        .rcv_wnd = tcp_window_select(e, c),
         .ts_recent = c->ts_recent,
         .tsoff = c->tsoff,
         .has_ts = !!(c->flags & TF_TS),

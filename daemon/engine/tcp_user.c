@@ -8,9 +8,6 @@
 
 #include <errno.h>
 
-/* Scale for the windows that we advertise: 16 MiB, the largest receive region, fits 16 bits with it. */
-#define RCV_WSCALE 8u
-
 int tcp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret)
 {
     struct tcp_conn *c = tcp_conn_new(e);
@@ -73,13 +70,12 @@ int tcp_user_connect(struct engine *e, struct tcp_conn *c, const struct ip_ep *r
     tcp_conn_hash(e, c);
     c->snd_una = c->iss;
     c->snd_nxt = c->iss + 1;
-    c->rcv_wscale = RCV_WSCALE;
+    c->rcv_wscale = tcp_rcv_wscale(e);
     /* Offered; the SYN-ACK says which hold. */
     c->flags |= (e->cfg.timestamps ? TF_TS : 0) | TF_SACK | TF_WSCALE;
     tcp_state_set(c, TCPS_SYN_SENT);
     c->s.pub_state = SG_ST_CONNECTING;
-    if (!c->s.tx.region && session_ample(e, &c->s))
-        (void)sock_region_get(e, &c->s, &c->s.tx); /* Else the library asks with SG_CMD_GRANT. */
+    tcp_tx_start(e, c);
     stat_inc(&e->stats, ST_TCP_ACTIVE_OPENS);
     if (!tcp_fastopen_connect(e, c))
         tcp_fastopen_start(e, c);

@@ -3,6 +3,10 @@
 
 #include <errno.h>
 
+/* Class of a socket's rings until SO_RCVBUF or SO_SNDBUF: what Linux gives, and several of the largest
+ * datagrams. */
+#define UDP_RING_LOG2 18u
+
 /* RFC 1112 6.1: multicasts stay on the link unless the application says otherwise. */
 #define TTL_MULTICAST 1u
 
@@ -101,8 +105,8 @@ int udp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret)
                 .pub_state = SG_ST_OPEN,
                 .local = {.family = SG_AF_INET},
                 .remote = {.family = SG_AF_INET},
-                .rx = {.want_log2 = e->cfg.rcvbuf_log2},
-                .tx = {.want_log2 = e->cfg.sndbuf_log2},
+                .rx = {.want_log2 = UDP_RING_LOG2},
+                .tx = {.want_log2 = UDP_RING_LOG2},
             },
         .hash_next = NIL,
         .tx_next = NIL,

@@ -19,11 +19,12 @@
 #define SG_ABI_MAGIC       UINT64_C(0x455441474b434f53)
 
 /*
- * Version of everything in proto/abi. A daemon accepts the version of its own build and the one before;
- * a library accepts the daemon's if it equals its own. Anything else is refused in the hello.
+ * Version of everything in proto/abi. A daemon accepts the versions from SG_ABI_VERSION_MIN to that of its
+ * own build; a library accepts the daemon's if it equals its own. Anything else is refused in the hello.
+ * Version 1, with rings of one region, was never released.
  */
-#define SG_ABI_VERSION     1u
-#define SG_ABI_VERSION_MIN 1u
+#define SG_ABI_VERSION     2u
+#define SG_ABI_VERSION_MIN 2u
 
 /* Feature bits: what the daemon offers; a library ignores bits it does not know. */
 #define SG_FEATURE_TCP4    (UINT64_C(1) << 0)

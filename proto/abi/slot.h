@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The socket slot: the shared state of one socket, three cache lines sorted by who writes them.
+ * The socket slot: the shared state of one socket, cache lines sorted by who writes them and how often.
  *
  * All facts about a socket's data live here as 64-bit stream offsets; the rings of a channel only carry
  * hints that a slot has changed. A hint may be lost, repeated or late without harm as long as someone looks
@@ -10,6 +10,20 @@
  * bytes are [rx_head, rx_tail). Byte `o` of the send stream lies at region + ((o - tx_base) & mask); the
  * bytes not yet acknowledged are [tx_head, tx_tail). A producer whose ring is empty may set the base to the
  * current offset before it writes, so that ping-pong traffic stays on the first lines of a region.
+ *
+ * Rings that grow. A ring has at most two regions. Bit SG_LOG2_NEXT of rx_log2 or tx_log2 says that another
+ * region follows, described by entry (log2 & SG_LOG2_ENTRY ? 1 : 0) of the slot's fourth line; without the
+ * bit nobody looks at that line. A region that follows starts at its first byte with the offset of the
+ * switch.
+ *   Receive: bytes from sg_slot_next.rx[].at on lie in the region that follows, those before it in rx_region.
+ *   When rx_head has passed that offset the daemon makes it rx_region and takes the old one back.
+ *   Send: the daemon offers. Before it next writes, the application takes the offer: it states its tx_tail in
+ *   tx_next_at, counts tx_next up, and writes from there on into the region that follows. When tx_head has
+ *   passed that offset the daemon makes it tx_region. An offer stands until it is taken or the send region
+ *   is given back with SG_CMD_RELEASE; the number of those taken says whether it has been, and offer n (the
+ *   first is 1) lies in entry n & 1.
+ * The entries are used in turn. An application between two reads of the line holds its rx_head or tx_next
+ * still, so at most one switch can begin meanwhile, and that one writes the other entry.
  *
  * Datagrams travel in the same rings as records, each a struct sg_dgram_hdr and its payload, padded to
  * SG_DGRAM_ALIGN, so that a header never wraps.
@@ -32,6 +46,11 @@
  *   [S8] window: daemon writes rx_notify, full fence, reads rx_head again <-> app: rx_head, full fence,
  *        reads rx_notify and kicks when it has got there. So a reader that overtakes the daemon's look at
  *        rx_head is noticed by one of the two.
+ *   [S9] daemon: sg_slot_next, base and region, then store-release rx_log2, then [S1] <-> app: [S1], then
+ *        load-acquire rx_log2, then the others. The same for tx_log2.
+ *   [S10] app: tx_next_at, then store-release tx_next, then bytes, then [S2] <-> daemon: [S2], then
+ *        load-acquire tx_next, then tx_next_at. An offset beyond the tx_tail that the daemon has read is of
+ *        a later write: the daemon comes to it with that.
  */
 #ifndef SG_ABI_SLOT_H
 #define SG_ABI_SLOT_H
@@ -63,7 +82,12 @@ enum sg_state {
     (1u << 5) /* slot.d.error is a datagram error (ICMP); cleared by SO_ERROR, socket lives */
 
 /* slot.a.want: what the application waits for; without the bit no event is posted for it. */
-#define SG_WANT_TX (1u << 0) /* an event when send space comes free */
+#define SG_WANT_TX    (1u << 0) /* an event when send space comes free */
+
+/* slot.d.rx_log2, tx_log2: beside the size class. */
+#define SG_LOG2_MASK  0x1fu
+#define SG_LOG2_ENTRY 0x40u /* with SG_LOG2_NEXT: entry 1 of slot.x, else entry 0 */
+#define SG_LOG2_NEXT  0x80u /* a region follows: receive, from its `at` on; send, on offer or taken */
 
 /** Written by the daemon, read by the application. */
 struct sg_slot_daemon {
@@ -73,8 +97,8 @@ struct sg_slot_daemon {
     uint64_t rx_notify;    /* kick when rx_head reaches this offset: the window wants an update */
     uint32_t rx_region;    /* segment offset of the receive region >> SG_REGION_SHIFT; 0: none */
     uint32_t tx_region;    /* same for the send region; 0: ask with SG_CMD_GRANT */
-    uint8_t rx_log2;       /* log2 of the receive region's bytes */
-    uint8_t tx_log2;       /* log2 of the send region's bytes */
+    uint8_t rx_log2;       /* log2 of the receive region's bytes; SG_LOG2_* [S9] */
+    uint8_t tx_log2;       /* log2 of the send region's bytes; SG_LOG2_* [S9] */
     uint8_t state;         /* enum sg_state */
     uint8_t type;          /* SG_SOCK_* of cmd.h */
     uint32_t flags;        /* SG_F_* */
@@ -92,7 +116,9 @@ struct sg_slot_app {
     uint32_t ev_seen;     /* copy of ev_posted when an event was last taken [S5] */
     uint32_t kick_posted; /* kicks pushed for this slot [S6] */
     uint32_t want;        /* SG_WANT_* [S7] */
-    uint32_t pad[7];      /* zero */
+    uint32_t tx_next;     /* offers of a send region taken [S10] */
+    uint64_t tx_next_at;  /* stream offset at which the last of them took over */
+    uint32_t pad[4];      /* zero */
 };
 
 /** Written by the daemon before the reply or event that makes it true. Ports are in host order. */
@@ -108,10 +134,25 @@ struct sg_slot_name {
     uint32_t pad[4]; /* zero */
 };
 
+/** A region that follows. */
+struct sg_next {
+    uint64_t at;     /* receive: stream offset of its first byte; send: zero, the application chooses */
+    uint32_t region; /* segment offset >> SG_REGION_SHIFT */
+    uint8_t log2;    /* log2 of its bytes */
+    uint8_t pad[3];  /* zero */
+};
+
+/** Written by the daemon, read by the application while SG_LOG2_NEXT is set. */
+struct sg_slot_next {
+    struct sg_next rx[2];
+    struct sg_next tx[2];
+};
+
 struct sg_slot {
     struct sg_slot_daemon d;
     struct sg_slot_app a;
     struct sg_slot_name n;
+    struct sg_slot_next x;
 };
 
 static_assert(sizeof(struct sg_slot_daemon) == 64, "one cache line");
@@ -120,9 +161,12 @@ static_assert(offsetof(struct sg_slot_daemon, flags) == 44, "layout");
 static_assert(offsetof(struct sg_slot_daemon, kick_seen) == 60, "layout");
 static_assert(sizeof(struct sg_slot_app) == 64, "one cache line");
 static_assert(offsetof(struct sg_slot_app, ev_seen) == 24, "layout");
+static_assert(offsetof(struct sg_slot_app, tx_next_at) == 40, "layout");
 static_assert(sizeof(struct sg_slot_name) == 64, "one cache line");
 static_assert(offsetof(struct sg_slot_name, local_scope) == 40, "layout");
-static_assert(sizeof(struct sg_slot) == 192, "three cache lines");
+static_assert(sizeof(struct sg_next) == 16, "layout");
+static_assert(sizeof(struct sg_slot_next) == 64, "one cache line");
+static_assert(sizeof(struct sg_slot) == 256, "four cache lines");
 
 /** Header of one datagram in a byte ring. */
 struct sg_dgram_hdr {

@@ -238,7 +238,7 @@ static void scribble(struct world *w)
 {
     struct sg_slot *s = own_slot(w, take_u8(w->in));
 
-    switch (take_u8(w->in) % 12) {
+    switch (take_u8(w->in) % 14) {
     case 0:
         s->a.tx_tail = pick_value(w, s->d.tx_head);
         break;
@@ -274,6 +274,12 @@ static void scribble(struct world *w)
     case 10:
         (void)take_bytes(w->in, (uint8_t *)s, sizeof(*s));
         break;
+    case 11:
+        s->a.tx_next = (uint32_t)pick_value(w, s->a.tx_next);
+        break;
+    case 12:
+        s->a.tx_next_at = pick_value(w, s->a.tx_tail);
+        break;
     default:
         memset(s, take_u8(w->in), sizeof(*s));
         break;
@@ -303,8 +309,12 @@ static void behave(struct world *w)
         return;
     if (code & 1) {
         s->a.rx_head = s->d.rx_tail;
-    } else if (s->d.tx_region && s->d.tx_log2 <= 24) {
-        room = (UINT64_C(1) << s->d.tx_log2) - (s->a.tx_tail - s->d.tx_head);
+    } else if (s->d.tx_region) {
+        if (code & 4 && s->d.tx_log2 & SG_LOG2_NEXT) { /* an offer, taken; maybe one that was taken before */
+            s->a.tx_next++;
+            s->a.tx_next_at = s->a.tx_tail;
+        }
+        room = app_tx_room(s, NULL);
         if (s->d.type == SG_SOCK_DGRAM && (uint64_t)s->d.tx_region << SG_REGION_SHIFT < SEG_BYTES - 64) {
             struct sg_dgram_hdr hdr = {
                 .len = (uint32_t)n, .family = SG_AF_INET, .port = 9, .addr = {192, 0, 2, OWN}};

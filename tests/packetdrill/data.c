@@ -44,8 +44,7 @@ static int64_t peek_stream(struct pd_fd *f, void *buf, size_t len)
     if (n > len)
         n = len;
     if (n)
-        sg_bytes_get(pd.h.seg + ((uint64_t)s->d.rx_region << SG_REGION_SHIFT), s->d.rx_log2,
-                     s->a.rx_head - s->d.rx_base, buf, n);
+        app_rx_copy(&pd.h, f->slot, buf, n);
     return (int64_t)n;
 }
 

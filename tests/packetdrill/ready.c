@@ -12,11 +12,11 @@
 
 static bool writable(const struct sg_slot *s)
 {
-    uint64_t size = UINT64_C(1) << s->d.tx_log2;
-    uint64_t used = s->a.tx_tail - s->d.tx_head;
+    uint64_t size;
+    uint64_t room = app_tx_room(s, &size);
 
     /* As in Linux, a third must be free. */
-    return !s->d.tx_region || (size - used) * 3 >= size;
+    return !s->d.tx_region || room * 3 >= size;
 }
 
 uint32_t pd_ready_bits(const struct pd_fd *f)

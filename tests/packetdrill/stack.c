@@ -122,10 +122,13 @@ static void setting_take(const char *name, const char *value)
         pd.cfg.idle_restart = n[0] != 0;
     else if (strcmp(name, "tcp_challenge_ack_limit") == 0)
         pd.cfg.challenge_ack_rate = (uint32_t)n[0];
-    else if (strcmp(name, "tcp_rmem") == 0 && fields == 3)
+    else if (strcmp(name, "tcp_rmem") == 0 && fields == 3) {
         pd.cfg.rcvbuf_log2 = log2_up(n[1] / 2);
-    else if (strcmp(name, "tcp_wmem") == 0 && fields == 3)
+        pd.cfg.rcvbuf_max_log2 = log2_up(n[2] / 2);
+    } else if (strcmp(name, "tcp_wmem") == 0 && fields == 3) {
         pd.cfg.sndbuf_log2 = log2_up(n[1]);
+        pd.cfg.sndbuf_max_log2 = log2_up(n[2]);
+    }
 }
 
 static void settings_read(void)

@@ -248,11 +248,43 @@ static void kick(struct host *h, uint32_t slot)
     take_events(h);
 }
 
+static const struct sg_next *next_of(uint8_t log2, const struct sg_next *entries)
+{
+    return &entries[log2 & SG_LOG2_ENTRY ? 1 : 0];
+}
+
+static bool offered(const struct sg_slot *s)
+{
+    return s->d.tx_log2 & SG_LOG2_NEXT && !!(s->d.tx_log2 & SG_LOG2_ENTRY) != (s->a.tx_next & 1);
+}
+
+/* The region that the next byte goes to, and its class. */
+static uint32_t tx_present(const struct sg_slot *s, unsigned *log2)
+{
+    const struct sg_next *x = next_of(s->d.tx_log2, s->x.tx);
+    bool next = s->d.tx_log2 & SG_LOG2_NEXT && !offered(s);
+
+    *log2 = next ? x->log2 : s->d.tx_log2 & SG_LOG2_MASK;
+    return next ? x->region : s->d.tx_region;
+}
+
+uint64_t app_tx_room(const struct sg_slot *s, uint64_t *size)
+{
+    uint64_t from = s->d.tx_head > s->a.tx_next_at ? s->d.tx_head : s->a.tx_next_at;
+    unsigned log2;
+
+    (void)tx_present(s, &log2);
+    if (size)
+        *size = UINT64_C(1) << log2;
+    return (UINT64_C(1) << log2) - (s->a.tx_tail - from);
+}
+
 int64_t app_send(struct host *h, uint32_t slot, const void *buf, size_t len)
 {
     struct sg_slot *s = &h->slots[slot];
-    uint64_t size = UINT64_C(1) << s->d.tx_log2;
+    uint32_t region;
     uint64_t room;
+    unsigned log2;
 
     if (s->d.flags & SG_F_ERROR)
         return -(int64_t)s->d.error;
@@ -260,7 +292,12 @@ int64_t app_send(struct host *h, uint32_t slot, const void *buf, size_t len)
         return -EPIPE;
     if (!s->d.tx_region)
         return -ENOBUFS;
-    room = size - (s->a.tx_tail - s->d.tx_head);
+    if (offered(s)) {
+        s->a.tx_next_at = s->a.tx_base = s->a.tx_tail;
+        sg_store_release_u32(&s->a.tx_next, s->a.tx_next + 1); /* [S10] */
+    }
+    region = tx_present(s, &log2);
+    room = app_tx_room(s, NULL);
     if (!room && len) {
         s->a.want |= SG_WANT_TX;
         return -EAGAIN;
@@ -269,11 +306,27 @@ int64_t app_send(struct host *h, uint32_t slot, const void *buf, size_t len)
         s->a.tx_base = s->a.tx_tail;
     if (len > room)
         len = room;
-    sg_bytes_put(h->seg + ((uint64_t)s->d.tx_region << SG_REGION_SHIFT), s->d.tx_log2,
-                 s->a.tx_tail - s->a.tx_base, buf, len);
+    sg_bytes_put(h->seg + ((uint64_t)region << SG_REGION_SHIFT), log2, s->a.tx_tail - s->a.tx_base, buf, len);
     sg_store_release_u64(&s->a.tx_tail, s->a.tx_tail + len);
     kick(h, slot);
     return (int64_t)len;
+}
+
+void app_rx_copy(const struct host *h, uint32_t slot, void *buf, size_t len)
+{
+    const struct sg_slot *s = &h->slots[slot];
+    const struct sg_next *x = next_of(s->d.rx_log2, s->x.rx);
+    uint64_t head = s->a.rx_head;
+    size_t before = len;
+
+    if (s->d.rx_log2 & SG_LOG2_NEXT && head + len > x->at)
+        before = head < x->at ? (size_t)(x->at - head) : 0;
+    if (before)
+        sg_bytes_get(h->seg + ((uint64_t)s->d.rx_region << SG_REGION_SHIFT), s->d.rx_log2 & SG_LOG2_MASK,
+                     head - s->d.rx_base, buf, before);
+    if (before < len)
+        sg_bytes_get(h->seg + ((uint64_t)x->region << SG_REGION_SHIFT), x->log2, head + before - x->at,
+                     (uint8_t *)buf + before, len - before);
 }
 
 int64_t app_recv(struct host *h, uint32_t slot, void *buf, size_t len)
@@ -288,8 +341,7 @@ int64_t app_recv(struct host *h, uint32_t slot, void *buf, size_t len)
     }
     if (n > len)
         n = len;
-    sg_bytes_get(h->seg + ((uint64_t)s->d.rx_region << SG_REGION_SHIFT), s->d.rx_log2,
-                 s->a.rx_head - s->d.rx_base, buf, n);
+    app_rx_copy(h, slot, buf, n);
     sg_store_release_u64(&s->a.rx_head, s->a.rx_head + n);
     sg_fence();
     if (s->a.rx_head >= s->d.rx_notify)

@@ -56,6 +56,10 @@ int app_connect(struct host *h, uint32_t slot, uint8_t last, uint16_t port); /* 
 int64_t app_accept(struct host *h, uint32_t slot);                           /* new slot, or -EAGAIN */
 int64_t app_send(struct host *h, uint32_t slot, const void *buf, size_t len);
 int64_t app_recv(struct host *h, uint32_t slot, void *buf, size_t len); /* 0: end of file */
+/** Free bytes of a TCP socket's send region, and its size. */
+uint64_t app_tx_room(const struct sg_slot *s, uint64_t *size);
+/** Copy the first `len` bytes that wait in a TCP socket's receive ring. */
+void app_rx_copy(const struct host *h, uint32_t slot, void *buf, size_t len);
 int64_t app_sendto(struct host *h, uint32_t slot, const void *buf, size_t len, uint8_t last, uint16_t port);
 int64_t app_recvfrom(struct host *h, uint32_t slot, void *buf, size_t len, uint8_t from[4], uint16_t *port);
 int app_shutdown(struct host *h, uint32_t slot, uint32_t how);

@@ -29,15 +29,25 @@
         }                                                                                                    \
     } while (0)
 
+/* One direction of a socket: two regions, the second twice as large; streams go from one to the other. */
+struct fring {
+    uint64_t head, tail, base;
+    uint64_t at;   /* with next: where the other region takes over */
+    uint8_t which; /* the region in use */
+    uint8_t count; /* switches begun */
+    bool region;   /* is there one */
+    bool next;     /* the other one follows */
+    bool offer;    /* send: the other one is on offer */
+};
+
 struct fsock {
     bool used;
     uint8_t type, state;
     uint16_t port; /* the peer's: its behaviour */
     uint16_t lport;
     uint32_t flags, error;
-    uint64_t rx_head, rx_tail, rx_base;
-    uint64_t tx_head, tx_tail, tx_base;
-    bool tx_region;
+    struct fring rx, tx;
+    bool switches; /* begins a switch whenever it can */
     uint32_t ev_posted;
     bool ev_owed;         /* the event ring was full */
     uint16_t waiting[64]; /* listener: ports of the connections that wait */
@@ -93,6 +103,10 @@ static void spoil(struct sg_seg_hdr *h, enum fake_fault fault)
         h->heap_off = UINT64_MAX - SG_PAGE_BYTES + 1;
 }
 
+/* Heap of a slot, in units of the smaller region: each direction has one of those and one of twice the
+ * size. */
+#define REGIONS_SHARE 6u
+
 static uint64_t region_bytes(const struct fake *f)
 {
     return UINT64_C(1) << f->o.region_log2;
@@ -105,7 +119,7 @@ static void segment_make(struct fake *f)
     uint64_t slot_off = SG_PAGE_BYTES + channel;
     uint64_t slot_bytes =
         (f->o.slots * sizeof(struct sg_slot) + SG_PAGE_BYTES - 1) & ~(uint64_t)(SG_PAGE_BYTES - 1);
-    uint64_t heap_bytes = 2 * f->o.slots * region_bytes(f);
+    uint64_t heap_bytes = REGIONS_SHARE * f->o.slots * region_bytes(f);
     struct sg_seg_hdr *h;
     uint8_t *base;
 
@@ -170,14 +184,60 @@ static void segment_free(struct fake *f)
 
 /* ---- Slots and events ---------------------------------------------------------------------------- */
 
-static uint32_t region_of(const struct fake *f, uint32_t slot, bool tx)
+static uint8_t log2_of(const struct fake *f, unsigned which)
 {
-    return (uint32_t)((f->heap_off + (2 * slot + tx) * region_bytes(f)) >> SG_REGION_SHIFT);
+    return (uint8_t)(f->o.region_log2 + which);
 }
 
-static uint8_t *region_mem(const struct fake *f, uint32_t slot, bool tx)
+static uint32_t region_of(const struct fake *f, uint32_t slot, bool tx, unsigned which)
 {
-    return f->seg + ((uint64_t)region_of(f, slot, tx) << SG_REGION_SHIFT);
+    uint64_t unit = REGIONS_SHARE * slot + (which ? 2 + 2 * tx : tx);
+
+    return (uint32_t)((f->heap_off + unit * region_bytes(f)) >> SG_REGION_SHIFT);
+}
+
+static uint8_t *region_mem(const struct fake *f, uint32_t slot, bool tx, unsigned which)
+{
+    return f->seg + ((uint64_t)region_of(f, slot, tx, which) << SG_REGION_SHIFT);
+}
+
+static uint64_t ring_end(const struct fake *f, const struct fring *r)
+{
+    return r->next ? r->at + (UINT64_C(1) << log2_of(f, !r->which))
+                   : r->head + (UINT64_C(1) << log2_of(f, r->which));
+}
+
+static void ring_passed(struct fring *r)
+{
+    if (!r->next || r->head < r->at)
+        return;
+    r->which = !r->which;
+    r->base = r->at;
+    r->next = false;
+}
+
+/* Copy in (`put`) or out at stream offset `off`. */
+static void ring_copy(struct fake *f, uint32_t slot, bool tx, uint64_t off, void *data, size_t n, bool put)
+{
+    const struct fring *r = tx ? &f->socks[slot].tx : &f->socks[slot].rx;
+    size_t before = n;
+
+    if (r->next && off + n > r->at)
+        before = off < r->at ? (size_t)(r->at - off) : 0;
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned which = r->which ^ i;
+        uint8_t *mem = region_mem(f, slot, tx, which);
+        uint64_t pos = i ? off + before - r->at : off - r->base;
+        size_t bytes = i ? n - before : before;
+        uint8_t *p = (uint8_t *)data + (i ? before : 0);
+
+        if (!bytes)
+            continue;
+        if (put)
+            sg_bytes_put(mem, log2_of(f, which), pos, p, bytes);
+        else
+            sg_bytes_get(mem, log2_of(f, which), pos, p, bytes);
+    }
 }
 
 /* Wake the library if it sleeps ([P3]). */
@@ -213,22 +273,36 @@ static bool event_post(struct fake *f, const struct sg_event *ev)
     return true;
 }
 
+static uint8_t next_write(struct fake *f, uint32_t slot, bool tx)
+{
+    const struct fring *r = tx ? &f->socks[slot].tx : &f->socks[slot].rx;
+    struct sg_next *x = tx ? f->slots[slot].x.tx : f->slots[slot].x.rx;
+
+    if (!r->next && !r->offer)
+        return log2_of(f, r->which);
+    x += r->count & 1;
+    sg_store_relaxed_u64(&x->at, tx ? 0 : r->at);
+    sg_store_relaxed_u32(&x->region, region_of(f, slot, tx, !r->which));
+    __atomic_store_n(&x->log2, log2_of(f, !r->which), __ATOMIC_RELAXED);
+    return (uint8_t)(log2_of(f, r->which) | SG_LOG2_NEXT | (r->count & 1 ? SG_LOG2_ENTRY : 0));
+}
+
 static void slot_write(struct fake *f, uint32_t slot)
 {
     struct sg_slot_daemon *d = &f->slots[slot].d;
     struct fsock *s = &f->socks[slot];
 
-    sg_store_relaxed_u64(&d->rx_base, s->rx_base);
-    sg_store_relaxed_u32(&d->rx_region, region_of(f, slot, false));
-    sg_store_relaxed_u32(&d->tx_region, s->tx_region ? region_of(f, slot, true) : 0);
-    __atomic_store_n(&d->rx_log2, f->o.region_log2, __ATOMIC_RELAXED);
-    __atomic_store_n(&d->tx_log2, f->o.region_log2, __ATOMIC_RELAXED);
+    sg_store_relaxed_u64(&d->rx_base, s->rx.base);
+    sg_store_relaxed_u32(&d->rx_region, region_of(f, slot, false, s->rx.which));
+    sg_store_relaxed_u32(&d->tx_region, s->tx.region ? region_of(f, slot, true, s->tx.which) : 0);
+    __atomic_store_n(&d->rx_log2, next_write(f, slot, false), __ATOMIC_RELEASE); /* [S9] */
+    __atomic_store_n(&d->tx_log2, next_write(f, slot, true), __ATOMIC_RELEASE);
     __atomic_store_n(&d->type, s->type, __ATOMIC_RELAXED);
     sg_store_relaxed_u32(&d->accept_count, s->wait_count);
     /* An echo that waits for room wants to hear of it. */
-    sg_store_relaxed_u64(&d->rx_notify, s->tx_head != s->tx_tail ? s->rx_head + 1 : UINT64_MAX);
-    sg_store_release_u64(&d->tx_head, s->tx_head);
-    sg_store_release_u64(&d->rx_tail, s->rx_tail);
+    sg_store_relaxed_u64(&d->rx_notify, s->tx.head != s->tx.tail ? s->rx.head + 1 : UINT64_MAX);
+    sg_store_release_u64(&d->tx_head, s->tx.head);
+    sg_store_release_u64(&d->rx_tail, s->rx.tail);
     sg_store_relaxed_u32(&d->error, s->error);
     sg_store_release_u32(&d->flags, s->flags);
     __atomic_store_n(&d->state, s->state, __ATOMIC_RELEASE);
@@ -253,6 +327,42 @@ static void slot_tell(struct fake *f, uint32_t slot)
     }
 }
 
+/* [S10] */
+static void offer_look(struct fake *f, uint32_t slot, uint64_t tail)
+{
+    struct sg_slot_app *a = &f->slots[slot].a;
+    struct fring *r = &f->socks[slot].tx;
+    uint64_t at;
+
+    if (!r->offer || (uint8_t)sg_load_acquire_u32(&a->tx_next) != r->count)
+        return;
+    at = sg_load_relaxed_u64(&a->tx_next_at);
+    if (at > tail)
+        return;
+    REQUIRE(at >= r->tail && at <= ring_end(f, r));
+    r->offer = false;
+    r->next = true;
+    r->at = at;
+    ring_passed(r);
+}
+
+/* Begin what can be begun: a receive switch at the next byte, a send region on offer. */
+static void switch_begin(struct fake *f, uint32_t slot)
+{
+    struct fsock *s = &f->socks[slot];
+
+    if (!s->rx.next) {
+        s->rx.next = true;
+        s->rx.at = s->rx.tail;
+        s->rx.count++;
+        ring_passed(&s->rx);
+    }
+    if (s->tx.region && !s->tx.next && !s->tx.offer) {
+        s->tx.offer = true;
+        s->tx.count++;
+    }
+}
+
 /* The library's line, with the checks that a daemon makes. */
 static void slot_pull(struct fake *f, uint32_t slot)
 {
@@ -260,38 +370,41 @@ static void slot_pull(struct fake *f, uint32_t slot)
     struct fsock *s = &f->socks[slot];
     uint64_t head = sg_load_acquire_u64(&a->rx_head);
     uint64_t tail = sg_load_acquire_u64(&a->tx_tail);
+    uint64_t base = sg_load_relaxed_u64(&a->tx_base);
 
-    REQUIRE(head - s->rx_head <= s->rx_tail - s->rx_head);
-    s->rx_head = head;
-    if (tail == s->tx_tail)
+    REQUIRE(head - s->rx.head <= s->rx.tail - s->rx.head);
+    s->rx.head = head;
+    ring_passed(&s->rx);
+    if (tail == s->tx.tail)
         return;
-    REQUIRE(s->tx_region && tail - s->tx_head <= region_bytes(f) && tail - s->tx_tail <= region_bytes(f));
+    if (s->tx.head == s->tx.tail && base == s->tx.tail)
+        s->tx.base = base;
+    offer_look(f, slot, tail);
+    REQUIRE(s->tx.region && tail - s->tx.tail <= ring_end(f, &s->tx) - s->tx.tail);
     REQUIRE(!(s->flags & SG_F_TX_SHUT) || (s->flags & SG_F_ERROR));
-    if (s->tx_head == s->tx_tail)
-        s->tx_base = sg_load_relaxed_u64(&a->tx_base);
-    s->tx_tail = tail;
+    s->tx.tail = tail;
+    if (s->switches)
+        switch_begin(f, slot);
 }
 
 static size_t rx_room(const struct fake *f, const struct fsock *s)
 {
-    return (size_t)(region_bytes(f) - (s->rx_tail - s->rx_head));
+    return (size_t)(ring_end(f, &s->rx) - s->rx.tail);
 }
 
 static void rx_put(struct fake *f, uint32_t slot, const void *data, size_t n)
 {
     struct fsock *s = &f->socks[slot];
 
-    if (s->rx_head == s->rx_tail)
-        s->rx_base = s->rx_tail;
-    sg_bytes_put(region_mem(f, slot, false), f->o.region_log2, s->rx_tail - s->rx_base, data, n);
-    s->rx_tail += n;
+    if (s->rx.head == s->rx.tail)
+        s->rx.base = s->rx.tail;
+    ring_copy(f, slot, false, s->rx.tail, (void *)(uintptr_t)data, n, true);
+    s->rx.tail += n;
 }
 
 static void tx_get(struct fake *f, uint32_t slot, void *data, size_t n)
 {
-    struct fsock *s = &f->socks[slot];
-
-    sg_bytes_get(region_mem(f, slot, true), f->o.region_log2, s->tx_head - s->tx_base, data, n);
+    ring_copy(f, slot, true, f->socks[slot].tx.head, data, n, false);
 }
 
 /* Bytes that the peer has taken: tell a library that waits for room from a third of the ring on. */
@@ -299,11 +412,12 @@ static void tx_taken(struct fake *f, uint32_t slot, uint64_t n)
 {
     struct fsock *s = &f->socks[slot];
 
-    s->tx_head += n;
+    s->tx.head += n;
+    ring_passed(&s->tx);
     slot_write(f, slot);
     sg_fence(); /* [S7] */
     if ((sg_load_relaxed_u32(&f->slots[slot].a.want) & SG_WANT_TX) &&
-        region_bytes(f) - (s->tx_tail - s->tx_head) >= region_bytes(f) / 3)
+        ring_end(f, &s->tx) - s->tx.tail >= (UINT64_C(1) << log2_of(f, s->tx.which)) / 3)
         slot_tell(f, slot);
 }
 
@@ -327,7 +441,7 @@ static void rx_dgram(struct fake *f, uint32_t slot, const struct sg_dgram_hdr *h
 static void serve_stream_once(struct fake *f, uint32_t slot)
 {
     struct fsock *s = &f->socks[slot];
-    size_t n = (size_t)(s->tx_tail - s->tx_head);
+    size_t n = (size_t)(s->tx.tail - s->tx.head);
 
     if (s->port == PORT_ECHO && s->state == SG_ST_CONNECTED) {
         uint8_t *copy;
@@ -343,7 +457,7 @@ static void serve_stream_once(struct fake *f, uint32_t slot)
             tx_taken(f, slot, n);
         }
         free(copy);
-        if ((s->flags & SG_F_TX_SHUT) && s->tx_head == s->tx_tail && !(s->flags & SG_F_RX_FIN)) {
+        if ((s->flags & SG_F_TX_SHUT) && s->tx.head == s->tx.tail && !(s->flags & SG_F_RX_FIN)) {
             s->flags |= SG_F_RX_FIN;
             slot_tell(f, slot);
         }
@@ -361,7 +475,7 @@ static void serve_stream(struct fake *f, uint32_t slot)
         serve_stream_once(f, slot);
         sg_fence(); /* [S8] */
         slot_pull(f, slot);
-    } while (s->port == PORT_ECHO && s->state == SG_ST_CONNECTED && s->tx_head != s->tx_tail &&
+    } while (s->port == PORT_ECHO && s->state == SG_ST_CONNECTED && s->tx.head != s->tx.tail &&
              rx_room(f, s) > 0);
 }
 
@@ -369,20 +483,20 @@ static void serve_dgrams(struct fake *f, uint32_t slot)
 {
     struct fsock *s = &f->socks[slot];
 
-    while (s->tx_head != s->tx_tail) {
+    while (s->tx.head != s->tx.tail) {
         struct sg_dgram_hdr h;
-        uint64_t start = s->tx_head;
+        uint64_t start = s->tx.head;
         uint8_t *copy;
 
-        REQUIRE(s->tx_tail - s->tx_head >= sizeof(h));
+        REQUIRE(s->tx.tail - s->tx.head >= sizeof(h));
         tx_get(f, slot, &h, sizeof(h));
         REQUIRE(h.len <= SG_DGRAM_BYTES_MAX && h.pad == 0 &&
-                sg_dgram_ring_bytes(h.len) <= s->tx_tail - start);
+                sg_dgram_ring_bytes(h.len) <= s->tx.tail - start);
         copy = malloc(h.len + 1);
         REQUIRE(copy);
-        s->tx_head += sizeof(h);
+        s->tx.head += sizeof(h);
         tx_get(f, slot, copy, h.len);
-        s->tx_head = start;
+        s->tx.head = start;
         if (h.family == 0) {
             h.family = SG_AF_INET;
             h.port = s->port;
@@ -452,7 +566,7 @@ static int run_connect(struct fake *f, const struct sg_cmd *c)
     if (s->state == SG_ST_LISTENING)
         return -EISCONN;
     s->port = c->port;
-    s->tx_region = true;
+    s->tx.region = true;
     s->state = SG_ST_CONNECTING;
     s->flags |= SG_F_BOUND;
     slot_name(f, c->slot, 50000, c->addr, c->port);
@@ -479,7 +593,7 @@ static int run_accept(struct fake *f, const struct sg_cmd *c)
     memmove(l->waiting, l->waiting + 1, --l->wait_count * sizeof(l->waiting[0]));
     slot_open(f, c->arg0, SG_SOCK_STREAM, SG_ST_CONNECTED);
     f->socks[c->arg0].port = port;
-    f->socks[c->arg0].tx_region = true;
+    f->socks[c->arg0].tx.region = true;
     slot_name(f, c->arg0, l->lport, peer, port);
     slot_write(f, c->arg0);
     slot_write(f, c->slot);
@@ -573,13 +687,14 @@ static int run_region(struct fake *f, const struct sg_cmd *c)
         f->seen.grants++;
         if (f->o.grant_refused)
             return -ENOBUFS;
-        s->tx_region = true;
+        s->tx.region = true;
     } else {
         f->seen.releases++;
         slot_pull(f, c->slot);
-        if (s->tx_head != s->tx_tail)
+        if (s->tx.head != s->tx.tail)
             return -EBUSY;
-        s->tx_region = false;
+        s->tx.count -= s->tx.offer; /* The next offer has its number. */
+        s->tx.region = s->tx.offer = false;
     }
     slot_write(f, c->slot);
     return 0;
@@ -961,13 +1076,23 @@ size_t fake_consume(struct fake *f, int fileno, void *data, size_t n)
 {
     struct fsock *s = locked(f, fileno);
 
-    if (n > s->tx_tail - s->tx_head)
-        n = (size_t)(s->tx_tail - s->tx_head);
+    if (n > s->tx.tail - s->tx.head)
+        n = (size_t)(s->tx.tail - s->tx.head);
     if (data)
         tx_get(f, (uint32_t)fileno, data, n);
     tx_taken(f, (uint32_t)fileno, n);
     pthread_mutex_unlock(&f->lock);
     return n;
+}
+
+void fake_switch(struct fake *f, int fileno, bool always)
+{
+    struct fsock *s = locked(f, fileno);
+
+    s->switches = always;
+    switch_begin(f, (uint32_t)fileno);
+    slot_tell(f, (uint32_t)fileno);
+    pthread_mutex_unlock(&f->lock);
 }
 
 void fake_incoming(struct fake *f, int fileno, uint16_t port)

@@ -72,6 +72,9 @@ void fake_soft_error(struct fake *f, int fileno, int error);
 void fake_establish(struct fake *f, int fileno);
 /** The peer of a PORT_SCRIPT stream takes up to n bytes; returns how many, copied to `data` if not NULL. */
 size_t fake_consume(struct fake *f, int fileno, void *data, size_t n);
+/** Begin a switch of both rings to other regions, now, and from then on whenever the one before is done. The
+ * other region is twice as large as the first, then the first again. */
+void fake_switch(struct fake *f, int fileno, bool always);
 /** A connection arrives at a listener. `port` is both the peer's port and its behaviour, as PORT_*. */
 void fake_incoming(struct fake *f, int fileno, uint16_t port);
 /** A datagram from 10.0.0.9:port arrives. */

@@ -55,6 +55,85 @@ Test(stream, bytes_survive_many_wraps_of_both_rings)
     env_close(&e);
 }
 
+/* Every few bytes to another region and back, both ways, with random sizes. */
+Test(stream, bytes_survive_rings_that_change_their_regions)
+{
+    struct fake_options o = {.region_log2 = 12};
+    struct env e = env_open_with(&o, "posix");
+    sc_sock *s = stream_to(&e, PORT_ECHO);
+    unsigned seed = (unsigned)time(NULL);
+    uint8_t out[5000], in[5000], want[5000];
+    size_t sent = 0, got = 0;
+    bool peek;
+
+    fprintf(stderr, "seed %u\n", seed);
+    srandom(seed);
+    sc_setblocking(s, 0);
+    fake_switch(e.f, sc_fileno(s), true);
+    while (got < 1000000) {
+        size_t n = (size_t)random() % sizeof(out) + 1;
+        ssize_t rc;
+
+        pattern_fill(out, n, sent);
+        rc = sc_send(s, out, n, 0);
+        cr_assert(rc > 0 || rc == -EAGAIN, "seed %u: %zd", seed, rc);
+        sent += rc > 0 ? (size_t)rc : 0;
+        peek = random() % 4 == 0; /* What was only looked at comes again. */
+        rc = sc_recv(s, in, (size_t)random() % sizeof(in) + 1, peek ? SC_MSG_PEEK : 0);
+        cr_assert(rc > 0 || rc == -EAGAIN, "seed %u: %zd", seed, rc);
+        if (rc > 0) {
+            pattern_fill(want, (size_t)rc, got);
+            cr_assert_arr_eq(in, want, (size_t)rc, "seed %u at %zu", seed, got);
+            got += peek ? 0 : (size_t)rc;
+        }
+    }
+    env_close(&e);
+}
+
+Test(stream, a_larger_send_region_on_offer_lets_a_full_sender_go_on)
+{
+    struct fake_options o = {.region_log2 = 12};
+    struct env e = env_open_with(&o, "posix");
+    sc_sock *s = stream_to(&e, PORT_SCRIPT);
+    static uint8_t out[16384], in[16384];
+
+    pattern_fill(out, sizeof(out), 0);
+    sc_setblocking(s, 0);
+    cr_assert_eq(sc_send(s, out, sizeof(out), 0), 4096);
+    cr_assert_eq(sc_send(s, out, 1, 0), -EAGAIN);
+    cr_assert_eq(sc_poll_events(s, SC_POLLOUT) & SC_POLLOUT, 0);
+    fake_switch(e.f, sc_fileno(s), false);
+    cr_assert_eq(sc_poll_events(s, SC_POLLOUT) & SC_POLLOUT, SC_POLLOUT);
+    cr_assert_eq(sc_send(s, out + 4096, sizeof(out), 0), 8192);
+    cr_assert_eq(sc_send(s, out, 1, 0), -EAGAIN);
+    cr_assert_eq(fake_consume(e.f, sc_fileno(s), in, sizeof(in)), 4096 + 8192);
+    cr_assert_arr_eq(in, out, 4096 + 8192);
+    env_close(&e);
+}
+
+Test(stream, an_offer_that_was_never_taken_goes_with_the_region)
+{
+    struct env e = env_open("posix");
+    sc_sock *s = stream_to(&e, PORT_ECHO);
+    struct fake_seen seen = {0};
+    char c = 0;
+
+    fake_switch(e.f, sc_fileno(s), false);
+    fake_release(e.f, sc_fileno(s));
+    for (int i = 0; i < 100 && !seen.releases; i++) {
+        cr_assert_geq(sc_wait(e.lib, 10), 0);
+        fake_seen(e.f, sc_fileno(s), &seen);
+    }
+    cr_assert_eq(seen.tx_region, 0);
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(sc_send(s, "x", 1, 0), 1);
+        cr_assert_eq(sc_recv(s, &c, 1, 0), 1);
+        cr_assert_eq(c, 'x');
+        fake_switch(e.f, sc_fileno(s), false);
+    }
+    env_close(&e);
+}
+
 Test(stream, an_empty_send_ring_starts_again_at_its_first_line)
 {
     struct env e = env_open("posix");

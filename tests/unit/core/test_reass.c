@@ -25,7 +25,7 @@ static void start(uint32_t irs)
     cr_assert_eq(engine_setopt(h.e, h.sid, slot, 1, 8, RING, h.now_us), 0);
     c->flags |= TF_SACK;
     c->irs = irs;
-    c->rcv_nxt = c->rcv_wup = irs + 1;
+    c->rcv_nxt = c->rcv_wup = c->rcv_adv = irs + 1;
 }
 
 static void stop(void)

@@ -83,7 +83,7 @@ Test(control, wrong_version_is_told_with_both_versions_and_closed)
     rig_start(&rig, false);
     peer_connect(&p, &rig);
     send_hello(&p, SG_ABI_MAGIC, SG_ABI_VERSION + 1);
-    refused(&p, -EPROTONOSUPPORT, "ABI version 2");
+    refused(&p, -EPROTONOSUPPORT, "ABI version 3");
     rig_stop(&rig);
 }
 
