@@ -47,7 +47,9 @@ struct engine {
     sock_id dirty;            /* sockets whose slots must be written, through sock.dirty_next */
     struct event_fifo events;
     bool fault_any;
-    uint32_t pressed; /* sessions that want regions back */
+    uint32_t pressed;      /* sessions that want regions back */
+    uint64_t region_bytes; /* of all sessions together */
+    uint64_t sweep_us;     /* when the next sweep for idle regions is due */
     uint32_t closing; /* sessions that ended and whose sockets are not all closed yet */
     struct port_table ports;
     struct flow_table flows;

@@ -296,6 +296,7 @@ void engine_timers(struct engine *e, uint64_t now_us)
         tcp_timer_node(e, node);
     if (e->closing)
         session_close_run(e);
+    session_sweep(e);
     if (e->pressed)
         session_reclaim_run(e);
     neigh_timers(e, now_us);
@@ -314,6 +315,8 @@ uint64_t engine_deadline(const struct engine *e)
 
     if (e->closing || e->pressed)
         return 0;
+    if (session_sweep_deadline(e) < t)
+        t = session_sweep_deadline(e);
     if (neigh < t)
         t = neigh;
     if (e->net.t.next_us < t)

@@ -179,6 +179,7 @@ struct stream {
 #define RING_NEXT  (1u << 0) /* bytes from ring_next.at on lie in the region that follows */
 #define RING_OFFER (1u << 1) /* send: a region is on offer, the application has not taken it */
 #define RING_COLD  (1u << 2) /* receive: the connection's tcp_buf is in use */
+#define RING_IDLE  (1u << 3) /* was empty at the last sweep, and not used since */
 
 /** The region that follows (proto/abi/slot.h). Cold: looked at during a switch only. */
 struct ring_next {
@@ -253,7 +254,8 @@ struct session {
     const char *fault;    /* contract broken; constant string */
     uint32_t *queued;     /* bit a slot: its event is in the queue or put aside */
     uint32_t deferred;    /* events put aside */
-    bool pressed;         /* a region was refused: take back what is idle */
+    bool pressed;         /* take back regions that are empty, socket after socket */
+    bool sweeping;        /* and only those that were so at the last sweep already */
     sock_id reclaim_next; /* where that goes on */
     uint32_t retry_word;  /* where engine_event_retry() goes on */
     uint32_t info_slot;   /* whose picture `info` is */
@@ -276,7 +278,10 @@ void segheap_init(void *meta, uint64_t heap_bytes);
 uint64_t segheap_alloc(void *meta, uint64_t heap_bytes, unsigned log2);
 void segheap_free(void *meta, uint64_t heap_bytes, uint64_t off, unsigned log2);
 
-/** Go on taking idle regions back from sessions that ran out (ring.c). */
+/** Begin a sweep for idle regions when one is due (ring.c); when that is: UINT64_MAX, never. */
+void session_sweep(struct engine *e);
+uint64_t session_sweep_deadline(const struct engine *e);
+/** Go on taking empty regions back from sessions that are swept or ran out (ring.c). */
 void session_reclaim_run(struct engine *e);
 /** Less than half the quota is used: regions are given ahead, not only when they are asked for. */
 bool session_ample(struct engine *e, const struct sock *s);

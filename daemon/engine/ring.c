@@ -12,13 +12,16 @@
 
 /* ---- Memory ----------------------------------------------------------------------------------------- */
 
-static void press(struct engine *e, struct session *ss)
+/* Look through the session's sockets: at all that is empty, or (sweep) at what has long been so. */
+static void press(struct engine *e, struct session *ss, bool sweep)
 {
-    if (ss->pressed || ss->ended)
+    if (ss->ended || (ss->pressed && (sweep || !ss->sweeping)))
         return;
+    if (!ss->pressed)
+        e->pressed++;
     ss->pressed = true;
+    ss->sweeping = sweep;
     ss->reclaim_next = ss->socks;
-    e->pressed++;
 }
 
 /* A region of 2^log2 bytes; 0: quota or heap used up. */
@@ -31,10 +34,11 @@ static uint32_t region_take(struct engine *e, struct session *ss, uint8_t log2)
         off = segheap_alloc(ss->v.heap_meta, ss->v.heap_bytes, log2);
     if (off == UINT64_MAX) {
         stat_inc(&e->stats, ST_APP_QUOTA_BUFFERS);
-        press(e, ss);
+        press(e, ss, false);
         return 0;
     }
     ss->buffer_bytes += bytes;
+    e->region_bytes += bytes;
     return (uint32_t)((ss->v.heap_off + off) >> SG_REGION_SHIFT);
 }
 
@@ -42,10 +46,10 @@ static void region_give(struct engine *e, struct session *ss, uint32_t region, u
 {
     uint64_t bytes = UINT64_C(1) << log2;
 
-    (void)e;
     segheap_free(ss->v.heap_meta, ss->v.heap_bytes, ((uint64_t)region << SG_REGION_SHIFT) - ss->v.heap_off,
                  log2);
     ss->buffer_bytes -= bytes;
+    e->region_bytes -= bytes;
 }
 
 /* A frame that the device had no room for must not go out with another's bytes. */
@@ -236,19 +240,30 @@ unsigned ring_pieces(struct engine *e, struct sock *s, const struct stream *st, 
 /* Sockets that one turn looks at for that. */
 #define RECLAIM_PER_TURN 128u
 
-/* A receive region that is empty goes back at once. For a send region the application is asked: it may be
- * writing there right now. */
+/* Time between two sweeps: what was empty at one and is at the next, unused, goes back. */
+#define SWEEP_US         (UINT64_C(2) * 1000000)
+
+/* An empty ring goes back, in a sweep when it has been found so before. */
+static bool due(const struct session *ss, struct stream *st)
+{
+    bool was = st->flags & RING_IDLE;
+
+    st->flags |= RING_IDLE;
+    return was || !ss->sweeping;
+}
+
+/* A receive region goes back at once. For a send region the application is asked: it may be writing there. */
 static void reclaim(struct engine *e, struct session *ss, int sid, struct sock *s)
 {
     bool holes = s->kind == SK_TCP && tcp_reass_holes(e, (struct tcp_conn *)s);
 
     sock_pull_rx(e, s);
-    if (s->rx.region && s->rx.head == s->rx.tail && !holes) {
+    if (s->rx.region && s->rx.head == s->rx.tail && !holes && due(ss, &s->rx)) {
         sock_region_put(e, s, &s->rx);
         sock_dirty_bits(e, s, DIRTY_LINE);
     }
     if (s->slot && s->tx.region && s->tx.head == s->tx.tail && !ss->ended &&
-        (uint8_t)((e->now_us >> 20) - s->tx.got) >= RECLAIM_AGE_S)
+        (uint8_t)((e->now_us >> 20) - s->tx.got) >= RECLAIM_AGE_S && due(ss, &s->tx))
         sock_event_release(e, sid, s->slot);
 }
 
@@ -257,6 +272,21 @@ bool session_ample(struct engine *e, const struct sock *s)
     const struct session *ss = sock_session(e, s->heap_sid);
 
     return ss->buffer_bytes < ss->v.buffer_bytes_max / 2;
+}
+
+uint64_t session_sweep_deadline(const struct engine *e)
+{
+    return e->region_bytes ? e->sweep_us : UINT64_MAX;
+}
+
+void session_sweep(struct engine *e)
+{
+    if (!e->region_bytes || e->now_us < e->sweep_us)
+        return;
+    e->sweep_us = e->now_us + SWEEP_US;
+    for (uint32_t i = 0; i < e->cfg.session_max; i++)
+        if (e->sessions[i].used && e->sessions[i].buffer_bytes)
+            press(e, &e->sessions[i], true);
 }
 
 void session_reclaim_run(struct engine *e)

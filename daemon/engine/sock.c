@@ -124,6 +124,7 @@ bool sock_pull(struct engine *e, struct sock *s)
         ring_passed(e, s, &s->rx);
     if (tail == s->tx.tail)
         return true;
+    s->tx.flags &= (uint8_t)~RING_IDLE;
     /* An empty ring that starts again does so at the byte that comes next. */
     if (s->tx.head == s->tx.tail && base == s->tx.tail)
         s->tx.base = base;

@@ -118,6 +118,7 @@ uint64_t tcp_rx_fit(struct engine *e, struct tcp_conn *c, uint64_t from, uint64_
     bool empty = rx->head == rx->tail && !tcp_reass_holes(e, c);
     uint64_t goal = ring_goal(c);
 
+    rx->flags &= (uint8_t)~RING_IDLE;
     if (end > goal)
         end = goal;
     if (empty && (!rx->region || rx->flags & RING_NEXT || end > ring_end(e, &c->s, rx)))

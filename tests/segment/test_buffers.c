@@ -38,6 +38,12 @@ static uint64_t held(struct peer *p)
     return use.buffer_bytes;
 }
 
+/* As the daemon begins. */
+static void small(struct engine_config *cfg)
+{
+    cfg->rcvbuf_log2 = cfg->sndbuf_log2 = 16;
+}
+
 static const struct peer_opts wide = {.mss = 1460, .wscale = 8, .sack = true, .ts = true, .wnd = 65535};
 
 /* A round trip of 10 ms in which so many bytes arrive; returns the window at its end. */
@@ -64,7 +70,7 @@ Test(buffers, a_reader_that_keeps_up_gets_a_wider_window)
     struct peer p;
     uint32_t sent = 0, seq = 1, wnd = 65536;
 
-    peer_start(&p, NULL);
+    peer_start(&p, small);
     peer_established_opts(&p, &wide);
     for (uint32_t n = 10; wnd < 1 << 20; n *= 2) {
         cr_assert_leq(n * 1448, wnd, "%u segments don't fit %u: slow start is held up", n, wnd);
@@ -80,7 +86,7 @@ Test(buffers, a_reader_that_does_not_read_keeps_the_first_window)
     struct peer p;
     uint32_t sent = 0, seq = 1;
 
-    peer_start(&p, NULL);
+    peer_start(&p, small);
     peer_established_opts(&p, &wide);
     for (unsigned i = 0; i < 8; i++)
         (void)round_trip(&p, &sent, &seq, 5 * 1448, false);
@@ -126,7 +132,7 @@ Test(buffers, a_ring_switches_behind_its_holes)
     struct peer p;
     uint32_t seq = 1;
 
-    peer_start(&p, NULL);
+    peer_start(&p, small);
     peer_established_opts(&p, &wide);
     seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 1000});
     for (uint32_t at = 2000; at + 1400 < 65000; at += 1400)
@@ -149,7 +155,7 @@ Test(buffers, so_rcvbuf_fixes_the_window_also_on_a_connection_that_stands)
     struct peer p;
     uint32_t sent = 0, seq = 1, wnd;
 
-    peer_start(&p, NULL);
+    peer_start(&p, small);
     peer_established_opts(&p, &wide);
     cr_assert_eq(set(&p, O_RCVBUF, 300000), 0);
     cr_assert_eq(get(&p, O_RCVBUF), 1 << 19);
@@ -168,7 +174,7 @@ Test(buffers, a_smaller_so_rcvbuf_shrinks_the_window_only_as_it_is_used_up)
     struct peer p;
     uint32_t sent = 0, seq = 1, edge = 1 + 65536;
 
-    peer_start(&p, NULL);
+    peer_start(&p, small);
     peer_established_opts(&p, &wide);
     cr_assert_eq(set(&p, O_RCVBUF, 8192), 0);
     for (unsigned i = 0; i < 60; i++) {
@@ -229,7 +235,7 @@ Test(buffers, so_sndbuf_offers_the_new_size_to_a_connection_that_stands)
     struct peer p;
     uint64_t off = 0, size = 0;
 
-    peer_start(&p, NULL);
+    peer_start(&p, small);
     peer_established(&p);
     cr_assert_eq(fill(&p, &off), 65536);
     cr_assert_eq(set(&p, O_SNDBUF, 131072), 0);

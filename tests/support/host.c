@@ -27,6 +27,7 @@ void host_config(struct engine_config *cfg, uint8_t last)
     cfg->path_max = 256;
     cfg->frag_max = 4;
     cfg->pkt_max = 256;
+    cfg->rcvbuf_log2 = cfg->sndbuf_log2 = 18; /* room for what most tests write at once */
     memcpy(cfg->ifs[0].mac, (uint8_t[]){2, 0, 0, 0, 0, last}, 6);
     engine_config_addr4(cfg, (uint8_t[]){192, 0, 2, last}, 24);
     for (size_t i = 0; i < sizeof(cfg->secret); i++)
@@ -290,8 +291,9 @@ int64_t app_send(struct host *h, uint32_t slot, const void *buf, size_t len)
         return -(int64_t)s->d.error;
     if (s->d.flags & SG_F_TX_SHUT)
         return -EPIPE;
-    if (!s->d.tx_region)
+    if (!s->d.tx_region && engine_grant(h->e, h->sid, slot))
         return -ENOBUFS;
+    take_events(h);
     if (offered(s)) {
         s->a.tx_next_at = s->a.tx_base = s->a.tx_tail;
         sg_store_release_u32(&s->a.tx_next, s->a.tx_next + 1); /* [S10] */

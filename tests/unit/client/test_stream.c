@@ -134,6 +134,103 @@ Test(stream, an_offer_that_was_never_taken_goes_with_the_region)
     env_close(&e);
 }
 
+/* ---- Threads that share a sender ----------------------------------------------------------------------- */
+
+struct sender {
+    sc_sock *s;
+    ssize_t rc;
+};
+
+static void send_one(void *arg)
+{
+    struct sender *t = arg;
+
+    t->rc = sc_send(t->s, "a", 1, 0);
+}
+
+static void seen_until(struct env *e, sc_sock *s, bool (*there)(const struct fake_seen *))
+{
+    struct fake_seen seen = {0};
+
+    for (int i = 0; i < 5000 && !there(&seen); i++) {
+        usleep(1000);
+        fake_seen(e->f, sc_fileno(s), &seen);
+    }
+    cr_assert(there(&seen));
+}
+
+static bool seen_want(const struct fake_seen *seen)
+{
+    return seen->want;
+}
+
+static bool seen_release(const struct fake_seen *seen)
+{
+    return seen->releases;
+}
+
+/* One bit says that the socket waits for room. A thread that finds a little room takes the bit away, and the
+ * daemon tells nobody any more: so the other must be told by the first. */
+Test(stream, a_sender_that_finds_room_wakes_those_that_wait_for_some)
+{
+    struct env e = env_open("posix");
+    sc_sock *s = stream_to(&e, PORT_SCRIPT);
+    struct sender waits = {.s = s};
+    static uint8_t out[1 << 15];
+    struct later l;
+
+    cr_assert_eq(sc_send(s, out, sizeof(out), SC_MSG_DONTWAIT), 1 << 14);
+    sc_settimeout_ms(s, 10000);
+    later_start(&l, 0, send_one, &waits);
+    seen_until(&e, s, seen_want);
+    cr_assert_eq(fake_consume(e.f, sc_fileno(s), NULL, 100), 100, "less than the daemon tells of");
+    cr_assert_eq(sc_send(s, "b", 1, SC_MSG_DONTWAIT), 1);
+    later_join(&l);
+    cr_assert_eq(waits.rc, 1, "%zd", waits.rc);
+    env_close(&e);
+}
+
+/* While one thread asks for a send region the others keep off it, and no event will tell them that it
+ * came. */
+Test(stream, a_sender_that_got_a_region_wakes_those_that_came_meanwhile)
+{
+    struct fake_options o = {.command_delay_us = 400000};
+    struct env e = env_open_with(&o, "posix");
+    sc_sock *s = stream_to(&e, PORT_SCRIPT);
+    struct sender first = {.s = s}, second = {.s = s};
+    struct later l[2];
+
+    fake_release(e.f, sc_fileno(s));
+    cr_assert_geq(sc_wait(e.lib, 1000), 0);
+    seen_until(&e, s, seen_release);
+    sc_settimeout_ms(s, 10000);
+    later_start(&l[0], 0, send_one, &first);
+    later_start(&l[1], 100, send_one, &second);
+    later_join(&l[0]);
+    later_join(&l[1]);
+    cr_assert_eq(first.rc, 1, "%zd", first.rc);
+    cr_assert_eq(second.rc, 1, "%zd", second.rc);
+    env_close(&e);
+}
+
+/* The same while a thread gives the region back. */
+Test(stream, who_gives_a_region_back_wakes_those_that_came_meanwhile)
+{
+    struct fake_options o = {.command_delay_us = 400000};
+    struct env e = env_open_with(&o, "posix");
+    sc_sock *s = stream_to(&e, PORT_SCRIPT);
+    struct sender t = {.s = s};
+    struct later l;
+
+    sc_settimeout_ms(s, 10000);
+    later_start(&l, 100, send_one, &t);
+    fake_release(e.f, sc_fileno(s));
+    cr_assert_geq(sc_wait(e.lib, 1000), 0);
+    later_join(&l);
+    cr_assert_eq(t.rc, 1, "%zd", t.rc);
+    env_close(&e);
+}
+
 Test(stream, an_empty_send_ring_starts_again_at_its_first_line)
 {
     struct env e = env_open("posix");

@@ -217,7 +217,7 @@ Test(sock, a_whole_region_may_be_written_but_not_a_byte_more)
         start();
         s = app_socket(&h, SG_SOCK_STREAM);
         cr_assert_eq(engine_grant(h.e, h.sid, s), 0);
-        h.slots[s].a.tx_tail = (UINT64_C(1) << 16) + more;
+        h.slots[s].a.tx_tail = (UINT64_C(1) << 18) + more;
         cr_assert_eq(kick_and_look(s) != NULL, more == 1);
         stop();
     }
@@ -249,7 +249,7 @@ Test(sock, what_it_writes_into_our_line_is_not_believed)
     sock_dirty(h.e, sock_get(h.e, h.slot_sock[s]));
     engine_publish(h.e, h.now_us);
     cr_assert_eq(h.slots[s].d.state, SG_ST_OPEN, "it is written anew");
-    cr_assert_eq(h.slots[s].d.tx_log2, 16);
+    cr_assert_eq(h.slots[s].d.tx_log2, 18);
     cr_assert_eq(h.slots[s].d.tx_head, 0);
     stop();
 }
