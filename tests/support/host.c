@@ -111,6 +111,7 @@ static void take_events(struct host *h)
         }
         if (ev.kind == ENGINE_EV_RELEASE) {
             (void)engine_release(h->e, h->sid, ev.slot); /* as the library does when it is not sending */
+            engine_publish(h->e, h->now_us); /* what a command changed stands in the slot before its reply */
             continue;
         }
         h->events++;
@@ -291,9 +292,11 @@ int64_t app_send(struct host *h, uint32_t slot, const void *buf, size_t len)
         return -(int64_t)s->d.error;
     if (s->d.flags & SG_F_TX_SHUT)
         return -EPIPE;
-    if (!s->d.tx_region && engine_grant(h->e, h->sid, slot))
-        return -ENOBUFS;
-    take_events(h);
+    if (!s->d.tx_region) {
+        if (engine_grant(h->e, h->sid, slot))
+            return -ENOBUFS;
+        take_events(h);
+    }
     if (offered(s)) {
         s->a.tx_next_at = s->a.tx_base = s->a.tx_tail;
         sg_store_release_u32(&s->a.tx_next, s->a.tx_next + 1); /* [S10] */
