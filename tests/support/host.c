@@ -266,7 +266,7 @@ static uint32_t tx_present(const struct sg_slot *s, unsigned *log2)
     const struct sg_next *x = next_of(s->d.tx_log2, s->x.tx);
     bool next = s->d.tx_log2 & SG_LOG2_NEXT && !offered(s);
 
-    *log2 = next ? x->log2 : s->d.tx_log2 & SG_LOG2_MASK;
+    *log2 = (next ? x->log2 : s->d.tx_log2) & SG_LOG2_MASK; /* a fuzzer may have been here */
     return next ? x->region : s->d.tx_region;
 }
 
