@@ -292,6 +292,8 @@ struct sock *sock_get(struct engine *e, sock_id id); /* TCP, LISTEN or UDP recor
 sock_id sock_id_of(const struct engine *e, const struct sock *s);
 
 /* ring.c */
+/** The smallest class of region that holds `bytes` bytes, at least `low` and at most `high`. */
+uint8_t ring_class(uint64_t bytes, uint8_t low, uint8_t high);
 /** Give stream `st` of `s` a region of class `log2`. False: quota or heap used up (counted). */
 bool ring_get(struct engine *e, struct sock *s, struct stream *st, uint8_t log2);
 /** The same with the class that the stream wants. */

@@ -12,6 +12,15 @@
 
 /* ---- Memory ----------------------------------------------------------------------------------------- */
 
+uint8_t ring_class(uint64_t bytes, uint8_t low, uint8_t high)
+{
+    uint8_t log2 = low;
+
+    while (log2 < high && UINT64_C(1) << log2 < bytes)
+        log2++;
+    return log2;
+}
+
 /* Look through the session's sockets: at all that is empty, or (sweep) at what has long been so. */
 static void press(struct engine *e, struct session *ss, bool sweep)
 {

@@ -118,27 +118,13 @@ static int get_linger(struct engine *e, struct sock *s, uint64_t *value)
     return 0;
 }
 
-static uint8_t size_class(uint64_t bytes)
-{
-    uint8_t log2 = SG_REGION_LOG2_MIN;
-
-    while (log2 < SG_REGION_LOG2_MAX && (UINT64_C(1) << log2) < bytes)
-        log2++;
-    return log2;
-}
-
 static int set_buffer(struct engine *e, struct sock *s, bool send, uint64_t value)
 {
     struct tcp_options_set *o = options_of(s);
-    struct stream *st = send ? &s->tx : &s->rx;
-    uint8_t log2 = size_class(value);
+    uint8_t log2 = ring_class(value, SG_REGION_LOG2_MIN, SG_REGION_LOG2_MAX);
 
     if (s->kind == SK_UDP) {
         udp_set_buffer((struct udp_sock *)s, send, value);
-        return 0;
-    }
-    if (!o) {
-        st->want_log2 = log2; /* A region in use keeps its size; the class counts from the next one on. */
         return 0;
     }
     *(send ? &o->snd_log2 : &o->rcv_log2) = log2;

@@ -36,16 +36,6 @@ struct tcp_buf *tcp_buf_of(struct engine *e, struct tcp_conn *c)
     return b;
 }
 
-/* The smallest class that holds `bytes`, at least `low` and at most `high`. */
-static uint8_t class_of(uint64_t bytes, uint8_t low, uint8_t high)
-{
-    uint8_t log2 = low;
-
-    while (log2 < high && UINT64_C(1) << log2 < bytes)
-        log2++;
-    return log2;
-}
-
 /* ---- Receiving ---------------------------------------------------------------------------------------- */
 
 uint8_t tcp_rcv_wscale(const struct engine *e)
@@ -86,12 +76,12 @@ static uint64_t ring_goal(const struct tcp_conn *c)
 static void ring_start(struct engine *e, struct tcp_conn *c, uint64_t bytes)
 {
     struct stream *rx = &c->s.rx;
-    uint8_t high = class_of(ring_goal(c) - rx->head, SG_REGION_LOG2_MIN, SG_REGION_LOG2_MAX);
+    uint8_t high = ring_class(ring_goal(c) - rx->head, SG_REGION_LOG2_MIN, SG_REGION_LOG2_MAX);
     uint8_t low = high < RING_START_LOG2 ? high : RING_START_LOG2;
 
     if (rx->region)
         sock_region_put(e, &c->s, rx);
-    for (uint8_t log2 = class_of(bytes, low, high); log2 >= SG_REGION_LOG2_MIN; log2--)
+    for (uint8_t log2 = ring_class(bytes, low, high); log2 >= SG_REGION_LOG2_MIN; log2--)
         if (ring_get(e, &c->s, rx, log2))
             return;
 }
@@ -105,8 +95,8 @@ static void ring_grow(struct engine *e, struct tcp_conn *c, uint64_t end)
 
     if (end <= at)
         return;
-    high = class_of(goal - at, SG_REGION_LOG2_MIN, SG_REGION_LOG2_MAX);
-    least = class_of(end - at, SG_REGION_LOG2_MIN, high);
+    high = ring_class(goal - at, SG_REGION_LOG2_MIN, SG_REGION_LOG2_MAX);
+    least = ring_class(end - at, SG_REGION_LOG2_MIN, high);
     for (uint8_t log2 = high; log2 >= least; log2--)
         if (ring_switch(e, &c->s, &c->s.rx, at, log2))
             return;
@@ -185,7 +175,7 @@ static void widen(struct engine *e, struct tcp_conn *c, uint32_t last, uint64_t 
         high--;
     if (high <= c->s.rx.want_log2 || want <= UINT64_C(1) << c->s.rx.want_log2 || !session_ample(e, &c->s))
         return;
-    c->s.rx.want_log2 = class_of(want, c->s.rx.want_log2, high);
+    c->s.rx.want_log2 = ring_class(want, c->s.rx.want_log2, high);
     stat_inc(&e->stats, ST_TCP_RCV_WINDOW_GROWN);
 }
 
@@ -236,7 +226,7 @@ void tcp_tx_tune(struct engine *e, struct tcp_conn *c)
         return;
     want = (uint64_t)c->cwnd * (c->cwnd < c->ssthresh ? 4 : 2);
     if (want > size && session_ample(e, &c->s)) {
-        ring_offer(e, &c->s, class_of(want, tx->log2, e->cfg.sndbuf_max_log2));
+        ring_offer(e, &c->s, ring_class(want, tx->log2, e->cfg.sndbuf_max_log2));
         stat_inc(&e->stats, ST_TCP_SND_BUFFER_GROWN);
     }
 }

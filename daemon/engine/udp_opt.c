@@ -9,26 +9,18 @@
 
 #include <errno.h>
 
-static uint8_t size_class(uint64_t bytes)
-{
-    uint8_t log2 = SG_REGION_LOG2_MIN;
-
-    while (log2 < SG_REGION_LOG2_MAX && (UINT64_C(1) << log2) < bytes)
-        log2++;
-    return log2;
-}
-
 void udp_set_buffer(struct udp_sock *u, bool send, uint64_t bytes)
 {
     uint64_t least = UINT64_C(1) << SG_REGION_LOG2_MIN, most = UINT64_C(1) << SG_REGION_LOG2_MAX;
     uint64_t granted = bytes < least ? least : bytes > most ? most : bytes;
+    uint8_t log2 = ring_class(granted, SG_REGION_LOG2_MIN, SG_REGION_LOG2_MAX);
 
     /* A region in use keeps its size; the class counts from the next one on. */
     if (send) {
-        u->s.tx.want_log2 = size_class(granted);
+        u->s.tx.want_log2 = log2;
     } else {
         u->rcvbuf = (uint32_t)granted;
-        u->s.rx.want_log2 = size_class(granted);
+        u->s.rx.want_log2 = log2;
     }
 }
 
