@@ -12,12 +12,12 @@
 
 #include "daemon/clock.h"
 
-#define SOCKETS_PAGE   64u  /* at most 300 bytes each */
+#define SOCKETS_PAGE   64u /* at most 600 bytes each */
 #define SESSIONS_PAGE  64u  /* at most 120 bytes each */
 #define NEIGHBORS_PAGE 128u /* at most 60 bytes each */
 #define COUNTERS_MAX   512u /* at most 80 bytes each */
 
-static_assert(SOCKETS_PAGE * 300 < CONTROL_PACKET_MAX, "a page fits a packet");
+static_assert(SOCKETS_PAGE * 600 < CONTROL_PACKET_MAX, "a page fits a packet");
 static_assert(COUNTERS_MAX * 80 < CONTROL_PACKET_MAX, "all counters fit a packet");
 
 struct socket_entry {
@@ -211,6 +211,8 @@ static void fill_socket(Sockgate__Socket *m, struct socket_entry *s)
     m->cc = text(i->cc);
     m->timer = text(i->timer);
     m->timer_us = i->timer_us;
+    if (i->kind == ENGINE_SOCK_TCP)
+        m->tcp_info = (ProtobufCBinaryData){.len = sizeof(i->tcp), .data = (uint8_t *)&s->info.tcp};
 }
 
 static void answer_sockets(struct control *c, struct admin_page *p, Sockgate__Response *res)

@@ -5,6 +5,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "daemon/ctl/ctl_info.h"
+
 #define ADDRESS_TEXT_MAX (INET6_ADDRSTRLEN + 2)
 #define ENDPOINT_MAX     (ADDRESS_TEXT_MAX + 12)
 
@@ -50,10 +52,26 @@ void show_sockets_title(const struct show *s)
                 "Local Address:Port", "Peer Address:Port", "Process");
 }
 
+/* A TCP connection: not a listener, not in TIME_WAIT, where nothing is measured any more. */
+static bool is_connection(const Sockgate__Socket *m)
+{
+    return !strcmp(m->kind, "tcp") && m->mss && strcmp(m->state, "LISTEN") != 0;
+}
+
+/* False: a daemon of another release doesn't tell. */
+static bool tcp_info(const Sockgate__Socket *m, struct sg_tcp_info *ret)
+{
+    if (!is_connection(m) || m->tcp_info.len != sizeof(*ret))
+        return false;
+    memcpy(ret, m->tcp_info.data, sizeof(*ret));
+    return true;
+}
+
 static void socket_json(const struct show *s, const Sockgate__Socket *m)
 {
     struct json *j = s->json;
     char local[ADDRESS_TEXT_MAX], peer[ADDRESS_TEXT_MAX];
+    struct sg_tcp_info info;
 
     address_text(&m->local_addr, local);
     address_text(&m->remote_addr, peer);
@@ -88,17 +106,15 @@ static void socket_json(const struct show *s, const Sockgate__Socket *m)
     json_string(j, "cc", m->cc);
     json_string(j, "timer", m->timer);
     json_number(j, "timer_us", m->timer_us);
+    if (tcp_info(m, &info))
+        info_json(j, "tcp_info", &info);
     json_close_object(j);
-}
-
-/* A TCP connection: not a listener, not in TIME_WAIT, where nothing is measured any more. */
-static bool is_connection(const Sockgate__Socket *m)
-{
-    return !strcmp(m->kind, "tcp") && m->mss && strcmp(m->state, "LISTEN") != 0;
 }
 
 static void socket_numbers(const struct show *s, const Sockgate__Socket *m)
 {
+    struct sg_tcp_info info;
+
     fprintf(s->out, "      rtt:%.3f/%.3fms cwnd:%u retrans:%u", m->srtt_us / 1000.0, m->rttvar_us / 1000.0,
             m->cwnd_bytes, m->retransmits);
     if (s->info) {
@@ -108,6 +124,8 @@ static void socket_numbers(const struct show *s, const Sockgate__Socket *m)
                 " bytes_sent:%" PRIu64 " bytes_acked:%" PRIu64 " bytes_received:%" PRIu64 " segs_out:%" PRIu64
                 " segs_in:%" PRIu64,
                 m->bytes_sent, m->bytes_acked, m->bytes_received, m->segs_out, m->segs_in);
+        if (tcp_info(m, &info))
+            info_text(s->out, &info);
     }
     (void)fputc('\n', s->out);
 }

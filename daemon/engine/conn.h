@@ -75,6 +75,11 @@ struct tcp_options_set {
 #define TF_ACK_PUSHED      (1u << 19) /* the current segment carries data or FIN: an ACK is owed */
 #define TF_FLUSH           (1u << 21) /* TCP_NODELAY was set: what is queued goes, whatever holds it */
 
+#define TF_LIMIT_SHIFT     22u /* enum tcp_limit, since limit_tick */
+#define TF_LIMIT_MASK      (3u << TF_LIMIT_SHIFT)
+#define TF_RATE_APP        (1u << 24) /* rate_bytes were all that the application had to send */
+#define TF_RARE            (1u << 25) /* the connection's tcp_rare is in use */
+
 #define TF_FASTOPEN        (1u << 31) /* SYN_RCVD by Fast Open: data may pass already */
 #define TF_FASTOPEN_OPT    (1u << 30) /* the SYN, or SYN-ACK, carries a Fast Open option */
 #define TF_SYN_DATA        (1u << 29) /* the SYN carried data, up to snd_nxt */
@@ -87,7 +92,7 @@ enum ca_state { CA_OPEN = 0, CA_RECOVERY, CA_LOSS };
 enum rto_mode { RTO_OFF = 0, RTO_REXMIT, RTO_PERSIST, RTO_REORDER, RTO_TLP };
 
 struct tcp_conn {
-    struct sock s;
+    _Alignas(64) struct sock s; /* so that no record begins within another's line */
 
     uint8_t state : 4;         /* enum tcp_state; written by tcp_state_set() only */
     uint8_t ca_state : 4;      /* enum ca_state */
@@ -151,12 +156,17 @@ struct tcp_conn {
     uint64_t rcvd_us;          /* last segment received: keep-alive */
     uint64_t first_unacked_us; /* when the oldest unanswered transmission began: user time-out */
 
-    /* Counters for people. */
+    /* Counters for people (tcp_tally.h). */
     uint64_t delivered;
     uint32_t total_retrans;
     uint32_t segs_in, segs_out;
+    uint32_t data_segs_in, data_segs_out;
+    uint32_t busy_ticks;          /* LIMIT_NETWORK so far, in 1,024 us as limit_tick */
+    uint32_t limit_tick;          /* when what TF_LIMIT_MASK says began */
+    uint32_t rate_bytes, rate_us; /* latest measurement of the delivery rate; rate_us 0: none */
 };
 
-static_assert(sizeof(struct tcp_conn) <= 512, "the record of an idle connection stays small");
+/* A power of two, so that an index is a shift away. */
+static_assert(sizeof(struct tcp_conn) == 512, "the record of an idle connection stays small");
 
 #endif

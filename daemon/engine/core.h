@@ -72,5 +72,6 @@ static inline uint8_t sock_ttl(const struct engine *e, const struct sock *s)
 }
 
 #include "daemon/engine/tcp_flight.h"
+#include "daemon/engine/tcp_tally.h"
 
 #endif

@@ -339,6 +339,7 @@ struct engine_sock_info {
     char cc[8];        /* congestion control's name */
     const char *timer; /* "", "rto", "persist", "keepalive", "timewait" ... */
     uint64_t timer_us; /* until it is due */
+    struct sg_tcp_info tcp; /* of a TCP connection */
 };
 
 /**

@@ -29,7 +29,8 @@ static const char *timer_name(const struct tcp_conn *c, uint64_t *at)
     return "";
 }
 
-static void conn_info(const struct tcp_conn *c, uint64_t now_us, struct engine_sock_info *ret)
+static void conn_info(const struct engine *e, const struct tcp_conn *c, uint64_t now_us,
+                      struct engine_sock_info *ret)
 {
     uint64_t at;
 
@@ -55,6 +56,7 @@ static void conn_info(const struct tcp_conn *c, uint64_t now_us, struct engine_s
     (void)snprintf(ret->cc, sizeof(ret->cc), "%s", cc_by_id(c->o.cc)->name);
     ret->timer = timer_name(c, &at);
     ret->timer_us = at > now_us ? at - now_us : 0;
+    tcp_info_fill(e, &c->s, now_us, &ret->tcp);
 }
 
 static void sock_info(const struct sock *s, struct engine_sock_info *ret)
@@ -93,7 +95,7 @@ static bool entry_info(const struct engine *e, unsigned table, uint32_t i, uint6
         if (e->tcp.conns[i].s.kind != SK_TCP)
             return false;
         sock_info(&e->tcp.conns[i].s, ret);
-        conn_info(&e->tcp.conns[i], now_us, ret);
+        conn_info(e, &e->tcp.conns[i], now_us, ret);
         return true;
     case 2:
         if (!e->tcp.reqs[i].used)

@@ -18,6 +18,7 @@
  *   tcp_conn.c   the life of a record, states             cc_*.c       congestion control
  *   tcp_cookie.c SYN cookies                              tcp_challenge.c  answers to what may be forged
  *   tcp_orphan.c connections without an application       tcp_buf.c    sizes of rings and windows
+ *   tcp_tally.h  counters for people                      tcp_info.c   TCP_INFO
  */
 #ifndef ENGINE_TCP_H
 #define ENGINE_TCP_H
@@ -112,6 +113,20 @@ struct tcp_buf {
 
 static_assert(sizeof(struct tcp_buf) == 64, "one cache line");
 
+/** Counters that seldom change (tcp_tally.h). */
+struct tcp_rare {
+    uint64_t bytes_retrans;
+    uint32_t dsacks;                   /* duplicates that the peer reported */
+    uint32_t ooo_segs;                 /* segments that arrived beyond a hole */
+    uint32_t reord_seen;               /* segments that were acknowledged after later ones */
+    uint32_t rwnd_ticks, sndbuf_ticks; /* LIMIT_RWND and LIMIT_SNDBUF so far */
+    uint16_t reordering;               /* the farthest that one came late, in segments; 0: none did */
+    bool syn_data;                     /* data on the SYN was taken, ours or the peer's */
+    uint8_t fastopen_fail;             /* enum fastopen_fail */
+};
+
+static_assert(sizeof(struct tcp_rare) == 32, "two share a cache line");
+
 /** Bytes received out of order: [start, end), linked in sequence order. */
 struct rx_range {
     uint32_t start, end;
@@ -151,6 +166,7 @@ struct tx_flight {
     bool dsack_seen;             /* a D-SACK came, and snd_una has not reached dsack_round since */
     bool tlp_out, tlp_again;     /* a loss probe is to be judged; it sent old data again */
     bool lingers;                /* nothing is in flight: on the list of those that can be taken back */
+    bool rated;                  /* the delivery rate is being measured: rate_* below */
     uint32_t seg_head, seg_tail; /* tx_seg indices */
     uint32_t seg_count;
     uint32_t sacked_bytes, lost_bytes, retrans_bytes; /* what was sent again counts as lost too */
@@ -163,12 +179,12 @@ struct tx_flight {
     uint32_t sack_hint;
     uint32_t seen_count;
     struct tcp_sack_block seen[4];
+    uint32_t dsack_round;
 
     /* RACK (RFC 8985): the latest delivery. */
     uint64_t rack_xmit_us;
     uint32_t rack_end;
     uint32_t rack_rtt_us;
-    uint32_t dsack_round;
 
     /* Recovery: point, PRR (RFC 9937). */
     uint32_t dup_acks;
@@ -184,7 +200,14 @@ struct tx_flight {
     uint32_t tlp_end;      /* with tlp_out: snd_nxt after the probe */
 
     uint32_t linger_next, linger_prev; /* records with nothing in flight, oldest first */
+
+    /* One measurement of the delivery rate a round trip (tcp_tally.h). */
+    uint32_t rate_at_us; /* low bits of when it began */
+    uint32_t rate_base;  /* low bits of conn.delivered then */
+    uint32_t rate_end;   /* it ends when this is acknowledged */
 };
+
+static_assert(sizeof(struct tx_flight) == 192, "three cache lines");
 
 #define TXS_SACKED  (1u << 0)
 #define TXS_LOST    (1u << 1)
@@ -235,6 +258,7 @@ struct tcp_table {
     /* arena */
     struct tcp_conn *conns;
     struct tcp_buf *bufs; /* one for each of conns */
+    struct tcp_rare *rares; /* likewise */
     struct tcp_listener *listeners;
     struct tcp_req *reqs;
     struct tcp_tw *tws;
@@ -339,7 +363,7 @@ bool tcp_challenge_allowed(struct engine *e);
 void tcp_answer_outside(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s);
 
 /* tcp_info.c */
-void tcp_info_fill(const struct engine *e, const struct sock *s, struct sg_tcp_info *ret);
+void tcp_info_fill(const struct engine *e, const struct sock *s, uint64_t now_us, struct sg_tcp_info *ret);
 /** One word of it, from the picture that word 0 takes (proto/abi/info.h). @return 0, -EINVAL, -EAGAIN */
 int tcp_info_word(struct engine *e, const struct sock *s, uint32_t word, uint64_t *value);
 

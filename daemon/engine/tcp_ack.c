@@ -168,6 +168,8 @@ bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s
         c->backoff = 0;
     }
     tcp_flight_settle(e, c);
+    if (c->s.tx.tail == c->s.tx.head && !tcp_flight(c))
+        tally_limit_set(e, c, LIMIT_NONE);
     if (flight_of(e, c)->lost_bytes || c->s.tx.tail - c->s.tx.head > tcp_flight(c) ||
         (c->flags & (TF_FIN_QUEUED | TF_FIN_SENT)) == TF_FIN_QUEUED)
         tcp_output_schedule(e, c);

@@ -16,6 +16,7 @@ size_t tcp_arena_bytes(const struct engine_config *cfg)
 {
     return ALIGN64(cfg->conn_max * sizeof(struct tcp_conn)) +
            ALIGN64(cfg->conn_max * sizeof(struct tcp_buf)) +
+           ALIGN64(cfg->conn_max * sizeof(struct tcp_rare)) +
            ALIGN64(cfg->listen_max * sizeof(struct tcp_listener)) +
            ALIGN64(cfg->req_max * sizeof(struct tcp_req)) + ALIGN64(cfg->tw_max * sizeof(struct tcp_tw)) +
            ALIGN64(cfg->range_max * sizeof(struct rx_range)) +
@@ -57,6 +58,8 @@ void tcp_init(struct engine *e, void *arena, void *scratch)
     a += ALIGN64(cfg->conn_max * sizeof(struct tcp_conn));
     t->bufs = (void *)a;
     a += ALIGN64(cfg->conn_max * sizeof(struct tcp_buf));
+    t->rares = (void *)a;
+    a += ALIGN64(cfg->conn_max * sizeof(struct tcp_rare));
     t->listeners = (void *)a;
     a += ALIGN64(cfg->listen_max * sizeof(struct tcp_listener));
     t->reqs = (void *)a;

@@ -71,8 +71,10 @@ static void take_data(struct engine *e, struct tcp_conn *c, const struct tcp_seg
     uint32_t wnd = c->rcv_adv - c->rcv_nxt;
     uint32_t len = s->len < wnd ? s->len : wnd;
 
-    if (len)
+    if (len) {
         tcp_reass_add(e, c, c->rcv_nxt, s->data, len);
+        tcp_rare_of(e, c)->syn_data = true;
+    }
     c->rcv_wup = c->rcv_nxt;
 }
 

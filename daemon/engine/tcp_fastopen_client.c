@@ -75,8 +75,10 @@ bool tcp_fastopen_connect(struct engine *e, struct tcp_conn *c)
     if (x && avoided(e, x))
         return false;
     c->flags |= TF_FASTOPEN_OPT;
-    if (!x || !x->cookie_len)
+    if (!x || !x->cookie_len) {
+        tcp_rare_of(e, c)->fastopen_fail = FO_NO_COOKIE;
         return false;
+    }
     c->flags |= TF_SYN_DEFERRED;
     c->s.pub_state = SG_ST_CONNECTED; /* as far as the application can see: it may send */
     return true;
@@ -160,6 +162,16 @@ static void learn(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s,
     }
 }
 
+/* For TCP_INFO: what became of the data on the SYN. */
+static void note(struct engine *e, struct tcp_conn *c, uint32_t acked)
+{
+    struct tcp_rare *r = tcp_rare_of(e, c);
+
+    r->syn_data = acked;
+    if (!acked)
+        r->fastopen_fail = c->total_retrans ? FO_SYN_LOST : FO_DATA_NOT_ACKED;
+}
+
 void tcp_syn_acked(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
 {
     uint32_t acked = s->ack - c->iss - 1;
@@ -168,6 +180,7 @@ void tcp_syn_acked(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s
         learn(e, c, s, acked);
     if (c->flags & TF_SYN_DATA) {
         stat_inc(&e->stats, acked ? ST_TCP_FASTOPEN_ACTIVE : ST_TCP_FASTOPEN_ACTIVE_FAIL);
+        note(e, c, acked);
         c->s.tx.head += acked;
         sock_dirty_bits(e, &c->s, DIRTY_LINE | DIRTY_TX);
     }

@@ -328,6 +328,8 @@ void tcp_seg_resent(struct engine *e, struct tcp_conn *c, uint32_t seg)
 {
     struct tx_flight *f = flight_mut(e, c);
     struct tx_seg *t = seg_at(e, seg);
+    uint32_t len = seg_len(t) - !!(t->flags & TXS_FIN);
+    uint32_t segs = tally_segs(len, c->mss);
 
     t->xmit_us = e->now_us;
     t->retrans++;
@@ -336,8 +338,9 @@ void tcp_seg_resent(struct engine *e, struct tcp_conn *c, uint32_t seg)
     if (!f->retrans_us)
         f->retrans_us = e->now_us;
     f->undo_retrans += seg_len(t);
-    c->total_retrans++;
+    c->total_retrans += segs;
+    tcp_rare_of(e, c)->bytes_retrans += len;
     if (has_path(c))
         rate_sent(e, c, seg);
-    stat_inc(&e->stats, ST_TCP_RETRANS_SEGS);
+    stat_add(&e->stats, ST_TCP_RETRANS_SEGS, segs);
 }

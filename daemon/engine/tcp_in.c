@@ -379,7 +379,7 @@ static void syn_sent_input(struct engine *e, struct tcp_conn *c, struct tcp_seg 
 
 void tcp_conn_input(struct engine *e, struct tcp_conn *c, struct tcp_seg *s, const struct rx_pkt *rp)
 {
-    c->segs_in++;
+    tally_in(c, s->len, rp->gso_size);
     c->rcvd_us = e->now_us;
     if (c->state == TCPS_SYN_SENT) {
         syn_sent_input(e, c, s, rp);

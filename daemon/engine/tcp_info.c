@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TCP_INFO: a picture of one connection. What the engine doesn't know is 0 (docs/options.md).
+ * TCP_INFO: a picture of one connection (docs/options.md).
  */
 #include "daemon/engine/engine_int.h"
 
@@ -36,9 +36,9 @@ static uint8_t linux_ca_state(const struct engine *e, const struct tcp_conn *c)
     return f->sacked_bytes || f->dup_acks ? 1 : 0;
 }
 
-static uint32_t ms_since(const struct engine *e, uint64_t then_us)
+static uint32_t ms_since(uint64_t now_us, uint64_t then_us)
 {
-    return then_us && then_us < e->now_us ? (uint32_t)((e->now_us - then_us) / 1000) : 0;
+    return then_us && then_us < now_us ? (uint32_t)((now_us - then_us) / 1000) : 0;
 }
 
 /* Bytes in segments, an incomplete one counted. */
@@ -63,28 +63,81 @@ static void fill_flight(const struct engine *e, const struct tcp_conn *c, struct
     ret->snd_cwnd = c->mss ? c->cwnd / c->mss : 0;
     ret->snd_ssthresh = c->ssthresh >= INT32_MAX || !c->mss ? NEVER_IN_SEGMENTS : c->ssthresh / c->mss;
     ret->total_retrans = c->total_retrans;
-    ret->delivered = segments(c, c->delivered);
-    ret->reordering = REORDERING_START;
-    ret->reord_seen = !!(c->flags & TF_REORDER);
+    ret->delivered = segments(c, c->delivered) + (c->state >= TCPS_ESTABLISHED); /* the SYN, as in Linux */
     ret->notsent_bytes = c->state >= TCPS_ESTABLISHED ? (uint32_t)tcp_unsent(c) : 0;
     ret->snd_wnd = c->snd_wnd;
 }
 
-static void fill_times(const struct engine *e, const struct tcp_conn *c, struct sg_tcp_info *ret)
+static uint64_t ticks_us(uint32_t ticks)
 {
-    uint32_t data_ticks = (uint32_t)(e->now_us >> TCP_TICK_SHIFT) - c->data_rcvd_tick;
+    return (uint64_t)ticks << TCP_TICK_SHIFT;
+}
+
+/* As in Linux the time that something is in the way counts as busy, too. */
+static void fill_limits(const struct tcp_conn *c, const struct tcp_rare *r, uint64_t now_us,
+                        struct sg_tcp_info *ret)
+{
+    uint64_t now = ticks_us((uint32_t)(now_us >> TCP_TICK_SHIFT) - c->limit_tick);
+    enum tcp_limit limit = tally_limit(c);
+
+    ret->rwnd_limited_us = ticks_us(r->rwnd_ticks) + (limit == LIMIT_RWND ? now : 0);
+    ret->sndbuf_limited_us = ticks_us(r->sndbuf_ticks) + (limit == LIMIT_SNDBUF ? now : 0);
+    ret->busy_us = ticks_us(c->busy_ticks) + (limit == LIMIT_NETWORK ? now : 0) + ret->rwnd_limited_us +
+                   ret->sndbuf_limited_us;
+}
+
+static void fill_rates(const struct engine *e, const struct tcp_conn *c, struct sg_tcp_info *ret)
+{
+    ret->max_pacing_rate = c->o.pacing_max ? c->o.pacing_max : UINT64_MAX;
+    ret->pacing_rate = has_path(c) ? path_of(e, c)->rate : UINT64_MAX;
+    if (c->rate_us)
+        ret->delivery_rate = (uint64_t)c->rate_bytes * 1000000 / c->rate_us;
+    if (c->flags & TF_RATE_APP)
+        ret->rate_flags |= SG_TCPI_RATE_APP;
+}
+
+static void fill_rare(const struct engine *e, const struct tcp_conn *c, struct sg_tcp_info *ret)
+{
+    const struct tcp_rare *r = tcp_rare_get(e, c);
+
+    ret->bytes_retrans = r->bytes_retrans;
+    ret->bytes_sent += r->bytes_retrans;
+    ret->dsack_dups = r->dsacks;
+    ret->rcv_ooopack = r->ooo_segs;
+    ret->reord_seen = r->reord_seen;
+    ret->reordering = r->reordering > REORDERING_START ? r->reordering : REORDERING_START;
+    if (r->syn_data)
+        ret->options |= SG_TCPI_SYN_DATA;
+    ret->rate_flags |= (uint8_t)(r->fastopen_fail << SG_TCPI_FO_SHIFT);
+}
+
+static void fill_receiver(const struct engine *e, const struct tcp_conn *c, struct sg_tcp_info *ret)
+{
+    const struct tcp_buf *b = &e->tcp.bufs[tcp_conn_index(e, c)];
+
+    if (!(c->s.rx.flags & RING_COLD))
+        return; /* too little came to measure anything */
+    ret->rcv_rtt_us = b->rtt_us;
+    ret->rcv_space = b->last_bytes;
+}
+
+static void fill_times(const struct engine *e, const struct tcp_conn *c, uint64_t now_us,
+                       struct sg_tcp_info *ret)
+{
+    uint32_t data_ticks = (uint32_t)(now_us >> TCP_TICK_SHIFT) - c->data_rcvd_tick;
 
     ret->rto_us = tcp_rto_now(e, c);
     ret->ato_us = c->ato_us;
     ret->rtt_us = c->srtt8_us / 8;
     ret->rttvar_us = c->rttvar4_us / 4;
     ret->min_rtt_us = c->min_rtt_us;
-    ret->last_data_sent_ms = ms_since(e, c->sent_us);
-    ret->last_data_recv_ms = (uint32_t)(((uint64_t)data_ticks << TCP_TICK_SHIFT) / 1000);
-    ret->last_ack_recv_ms = ms_since(e, c->rcvd_us);
+    ret->last_data_sent_ms = ms_since(now_us, c->sent_us);
+    ret->last_data_recv_ms = (uint32_t)(ticks_us(data_ticks) / 1000);
+    ret->last_ack_recv_ms = ms_since(now_us, c->rcvd_us);
 }
 
-static void fill_conn(const struct engine *e, const struct tcp_conn *c, struct sg_tcp_info *ret)
+static void fill_conn(const struct engine *e, const struct tcp_conn *c, uint64_t now_us,
+                      struct sg_tcp_info *ret)
 {
     bool open = c->state >= TCPS_ESTABLISHED;
 
@@ -101,21 +154,27 @@ static void fill_conn(const struct engine *e, const struct tcp_conn *c, struct s
     ret->bytes_received = c->s.rx.tail;
     ret->segs_in = c->segs_in;
     ret->segs_out = c->segs_out;
+    ret->data_segs_in = c->data_segs_in;
+    ret->data_segs_out = c->data_segs_out;
     if (c->s.rport) {
         ret->pmtu = pmtu_get(e, &c->s.remote);
         ret->advmss = tcp_adv_mss(e, &c->s.remote);
     }
-    fill_times(e, c, ret);
+    fill_times(e, c, now_us, ret);
     fill_flight(e, c, ret);
+    fill_limits(c, tcp_rare_get(e, c), now_us, ret);
+    fill_rates(e, c, ret);
+    fill_rare(e, c, ret);
+    fill_receiver(e, c, ret);
 }
 
-void tcp_info_fill(const struct engine *e, const struct sock *s, struct sg_tcp_info *ret)
+void tcp_info_fill(const struct engine *e, const struct sock *s, uint64_t now_us, struct sg_tcp_info *ret)
 {
     const struct tcp_listener *l = (const struct tcp_listener *)s;
 
-    *ret = (struct sg_tcp_info){.state = linux_state(s), .max_pacing_rate = UINT64_MAX};
+    *ret = (struct sg_tcp_info){.state = linux_state(s)};
     if (s->kind != SK_LISTEN) {
-        fill_conn(e, (const struct tcp_conn *)s, ret);
+        fill_conn(e, (const struct tcp_conn *)s, now_us, ret);
     } else { /* As in Linux: connections that wait, and how many may. */
         ret->unacked = l->queue_len;
         ret->sacked = l->backlog;
@@ -129,7 +188,7 @@ int tcp_info_word(struct engine *e, const struct sock *s, uint32_t word, uint64_
     if (word >= SG_TCP_INFO_WORDS)
         return -EINVAL;
     if (!word) {
-        tcp_info_fill(e, s, &ss->info);
+        tcp_info_fill(e, s, e->now_us, &ss->info);
         ss->info_slot = s->slot;
     } else if (ss->info_slot != s->slot) {
         return -EAGAIN;

@@ -195,7 +195,7 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
 {
     struct pktbuf *p = pktq_get(&e->txq);
     uint32_t hdr = TCP_HDR_BYTES;
-    uint32_t opt_room;
+    uint32_t opt_room, segs;
     uint8_t *h;
 
     if (!p)
@@ -225,8 +225,9 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
         p->gso_type = PKT_GSO_TCP4;
         p->gso_size = c->mss;
     }
-    c->segs_out++;
-    stat_inc(&e->stats, ST_TCP_OUT_SEGS);
+    segs = tally_segs(o->len, c->mss);
+    tally_out(c, o->len, segs);
+    stat_add(&e->stats, ST_TCP_OUT_SEGS, segs);
     ack_sent(e, c);
     net_checksum(e, p, &c->s.local, &c->s.remote, 6, 16, false);
     /* A frame that gets no further is a lost segment: the retransmission timer deals with it. */
@@ -283,7 +284,7 @@ void tcp_send_syn(struct engine *e, struct tcp_conn *c)
     } else {
         tcp_fastopen_option(e, c, &r);
     }
-    c->segs_out++;
+    tally_out(c, r.len, 1);
     c->sent_us = e->now_us;
     (void)tcp_reply_send(e, &r);
 }
@@ -449,6 +450,7 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
         c->first_unacked_us = e->now_us;
     c->sent_us = e->now_us;
     flight_mut(e, c)->prr_out += end - o.seq;
+    tally_sent(e, c, flight_mut(e, c), end);
     if (idle || c->rto_mode == RTO_OFF || c->rto_mode == RTO_PERSIST)
         tcp_rto_restart(e, c);
     else
@@ -525,6 +527,18 @@ static bool send_loss_probe(struct engine *e, struct tcp_conn *c)
     return true;
 }
 
+/* What keeps the connection from sending more, now that it has sent what it may. */
+static enum tcp_limit limit_of(const struct engine *e, const struct tcp_conn *c)
+{
+    const struct stream *tx = &c->s.tx;
+    uint64_t unsent = tcp_unsent(c);
+    uint32_t next = unsent < c->mss ? (uint32_t)unsent : c->mss;
+
+    if (!unsent)
+        return (tx->tail - tx->head) >> tx->log2 ? LIMIT_SNDBUF : LIMIT_NETWORK;
+    return usable_window(c) < next && cwnd_room(e, c) >= next ? LIMIT_RWND : LIMIT_NETWORK;
+}
+
 /* Data waits and nothing is in flight: the peer's window is to be probed (RFC 9293 3.8.6.1), or a small
  * segment that is held back (by SWS avoidance or TCP_CORK) goes out when it has waited long enough. */
 static void check_persist(struct engine *e, struct tcp_conn *c)
@@ -562,6 +576,7 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
 {
     const struct cc_ops *cc = cc_by_id(c->o.cc);
     uint32_t sent = 0;
+    uint64_t queued;
     bool fin;
 
     if (c->state == TCPS_CLOSED)
@@ -624,6 +639,11 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
         (void)emit(e, c, &o);
     }
     check_persist(e, c);
+    queued = c->s.tx.tail - c->s.tx.head;
+    if (queued > tcp_flight(c) || queued >> c->s.tx.log2)
+        tally_limit_set(e, c, limit_of(e, c));
+    else if (queued)
+        tally_limit_set(e, c, LIMIT_NETWORK);
     return true;
 }
 

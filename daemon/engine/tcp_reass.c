@@ -208,6 +208,7 @@ void tcp_reass_add(struct engine *e, struct tcp_conn *c, uint32_t seq, const uin
     ring_put(e, c, rx->tail + ahead, data, len);
     if (ahead) {
         stat_inc(&e->stats, ST_TCP_OFO_QUEUE);
+        tcp_rare_of(e, c)->ooo_segs++;
         return;
     }
     c->rcv_nxt += len;

@@ -235,6 +235,7 @@ void tcp_recovery_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg
     f = flight_mut(e, c);
     if (!(c->flags & TF_SACK))
         dup = count_dup_ack(e, c, s, a, prior_flight);
+    tally_acked(e, c, f, a->retrans_acked);
     if (!(c->flags & TF_SACK) && a->retrans_acked)
         a->orig_acked = false; /* What moved it on can't be told. */
     if (c->ca_state == CA_LOSS)

@@ -22,8 +22,10 @@ static void delivered(struct engine *e, struct tcp_conn *c, const struct tx_seg 
 
     tcp_rack_delivered(e, c, t, a);
     /* RFC 8985 6.2 step 3: something sent later was delivered before. */
-    if (!t->retrans && c->flags & TF_SACK && seq_lt(t->end, a->fack))
+    if (!t->retrans && c->flags & TF_SACK && seq_lt(t->end, a->fack)) {
         c->flags |= TF_REORDER;
+        tally_reorder(e, c, a->fack - t->end);
+    }
     if (!t->retrans && seq_le(t->end, f->recover))
         a->orig_acked = true;
     f->fack = seq_max(f->fack, t->end);
@@ -167,6 +169,7 @@ static void take_dsack(struct engine *e, struct tcp_conn *c, const struct tcp_se
         return;
     }
     stat_inc(&e->stats, ST_TCP_DSACK_RECV);
+    tcp_rare_of(e, c)->dsacks++;
     a->dsack = true;
     a->dsack_end = end;
     tcp_rack_dsack(e, c);

@@ -20,6 +20,13 @@
 #define SG_TCPI_SACK       (1u << 1)
 #define SG_TCPI_WSCALE     (1u << 2)
 #define SG_TCPI_ECN        (1u << 3)
+#define SG_TCPI_SYN_DATA   (1u << 5) /* data on the SYN was taken, ours or the peer's */
+
+/* sg_tcp_info.rate_flags: where Linux has two bit-fields */
+#define SG_TCPI_RATE_APP   (1u << 0) /* delivery_rate is all that the application had to send */
+#define SG_TCPI_FO_SHIFT                                                                                     \
+    1u /* two bits: why Fast Open carried no data (1 no cookie, 2 data not
+                                      * acknowledged, 3 SYN sent again) */
 
 struct sg_tcp_info {
     uint8_t state;    /* Linux's numbers: 1 ESTABLISHED ... 11 CLOSING */
@@ -27,7 +34,7 @@ struct sg_tcp_info {
     uint8_t retransmits, probes, backoff;
     uint8_t options;    /* SG_TCPI_* */
     uint8_t wscales;    /* of the peer in the low half, ours in the high one */
-    uint8_t rate_flags; /* zero */
+    uint8_t rate_flags; /* SG_TCPI_RATE_APP, SG_TCPI_FO_SHIFT */
     uint32_t rto_us, ato_us;
     uint32_t snd_mss, rcv_mss;
     uint32_t unacked, sacked, lost, retrans, fackets; /* segments */

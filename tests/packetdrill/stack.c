@@ -124,7 +124,7 @@ static void setting_take(const char *name, const char *value)
         pd.cfg.challenge_ack_rate = (uint32_t)n[0];
     else if (strcmp(name, "tcp_rmem") == 0 && fields == 3) {
         pd.cfg.rcvbuf_log2 = log2_up(n[1] / 2);
-        pd.cfg.rcvbuf_max_log2 = log2_up(n[2] / 2);
+        pd.cfg.rcvbuf_max_log2 = log2_up(n[2]); /* Linux derives the window scale from the whole of it. */
     } else if (strcmp(name, "tcp_wmem") == 0 && fields == 3) {
         pd.cfg.sndbuf_log2 = log2_up(n[1]);
         pd.cfg.sndbuf_max_log2 = log2_up(n[2]);

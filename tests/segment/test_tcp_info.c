@@ -100,7 +100,10 @@ Test(tcp_info, follows_what_is_sent_and_acknowledged)
     cr_assert_eq(i.tcpi_rttvar, seen.rttvar_us);
     cr_assert_gt(i.tcpi_rtt, 0);
     cr_assert_leq(i.tcpi_min_rtt, 30000);
-    cr_assert_eq(i.tcpi_delivered, 2);
+    cr_assert_eq(i.tcpi_delivered, 3, "the SYN counts");
+    cr_assert_eq(i.tcpi_data_segs_out, 10);
+    cr_assert_eq(i.tcpi_data_segs_in, 0);
+    cr_assert_eq(i.tcpi_pacing_rate, UINT64_MAX, "it is not paced");
     p.h.now_us += 5000;
     i = info_of(&p, p.slot);
     cr_assert_eq(i.tcpi_last_ack_recv, 5);
@@ -146,6 +149,192 @@ Test(tcp_info, follows_what_is_received)
     cr_assert_eq(i.tcpi_rcv_mss, 1000);
     cr_assert_eq(i.tcpi_ato, 40000);
     cr_assert(i.tcpi_last_data_recv >= 101 && i.tcpi_last_data_recv <= 104);
+    peer_stop(&p);
+}
+
+/* Two segments in a round trip of 40 ms, while the application has more to send. */
+Test(tcp_info, delivery_rate_is_what_a_round_trip_delivered)
+{
+    struct peer p;
+    struct tcp_info i;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    peer_write(&p, 1460 * 20);
+    seg_drain(&p);
+    p.h.now_us += 40000;
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1 + 2920});
+    i = info_of(&p, p.slot);
+    cr_assert_eq(i.tcpi_delivery_rate, 2920 * 25);
+    cr_assert_eq(i.tcpi_delivery_rate_app_limited, 0);
+    peer_stop(&p);
+}
+
+/* What an application with little to send reaches replaces only what was no faster. */
+Test(tcp_info, an_app_limited_rate_counts_only_if_it_is_higher)
+{
+    struct peer p;
+    struct tcp_info i;
+    uint32_t ack = 1;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    for (uint32_t len = 1000; len; len -= 500) {
+        peer_write(&p, len);
+        seg_drain(&p);
+        p.h.now_us += 10000;
+        seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = ack += len});
+        i = info_of(&p, p.slot);
+        cr_assert_eq(i.tcpi_delivery_rate, 100000);
+        cr_assert_eq(i.tcpi_delivery_rate_app_limited, 1);
+    }
+    peer_stop(&p);
+}
+
+/* What was sent twice can't tell how long it took. */
+Test(tcp_info, a_retransmission_measures_no_delivery_rate)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    peer_write(&p, 1000);
+    seg_drain(&p);
+    peer_wait(&p, 1500000);
+    seg_drain(&p);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1001});
+    cr_assert_eq(info_of(&p, p.slot).tcpi_delivery_rate, 0);
+    cr_assert_gt(info_of(&p, p.slot).tcpi_total_retrans, 0);
+    peer_stop(&p);
+}
+
+#define NEAR(us, want) ((us) + 2048 > (want) && (us) < (want) + 2048)
+
+/* Busy: all the time that something is unacknowledged, also while the peer's window is shut. */
+Test(tcp_info, time_is_counted_by_what_limits)
+{
+    struct peer p;
+    struct tcp_info i;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1, .zero_wnd = true});
+    p.h.now_us += 500000; /* Idle, so it doesn't count. */
+    peer_write(&p, 1000);
+    seg_none(&p);
+    peer_wait(&p, 100000);
+    i = info_of(&p, p.slot);
+    cr_assert(NEAR(i.tcpi_rwnd_limited, 100000u));
+    cr_assert(NEAR(i.tcpi_busy_time, 100000u));
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1});
+    seg_drain(&p);
+    p.h.now_us += 30000;
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1001});
+    p.h.now_us += 500000;
+    i = info_of(&p, p.slot);
+    cr_assert(NEAR(i.tcpi_rwnd_limited, 100000u));
+    cr_assert(NEAR(i.tcpi_busy_time, 130000u));
+    cr_assert_eq(i.tcpi_sndbuf_limited, 0);
+    peer_stop(&p);
+}
+
+static void small_send_ring(struct engine_config *cfg)
+{
+    cfg->sndbuf_log2 = cfg->sndbuf_max_log2 = 12;
+}
+
+Test(tcp_info, a_full_send_ring_is_a_limit)
+{
+    struct peer p;
+    struct tcp_info i;
+
+    peer_start(&p, small_send_ring);
+    peer_established(&p);
+    peer_write(&p, 4096);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1});
+    seg_drain(&p);
+    p.h.now_us += 50000;
+    i = info_of(&p, p.slot);
+    cr_assert_eq(i.tcpi_unacked, 3);
+    cr_assert(NEAR(i.tcpi_sndbuf_limited, 50000u));
+    cr_assert(NEAR(i.tcpi_busy_time, 50000u));
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 4097});
+    p.h.now_us += 50000;
+    i = info_of(&p, p.slot);
+    cr_assert(NEAR(i.tcpi_sndbuf_limited, 50000u));
+    peer_stop(&p);
+}
+
+Test(tcp_info, retransmissions_duplicates_and_reordering_are_counted)
+{
+    struct peer p;
+    struct tcp_info i;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    peer_write(&p, 1460 * 6);
+    seg_drain(&p);
+    p.h.now_us += 10000;
+    /* Four segments arrive before the first. */
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{1461, 7301}}});
+    seg_drain(&p);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 7301, .sacks = 1, .sack = {{1, 1461}}});
+    i = info_of(&p, p.slot);
+    cr_assert_eq(i.tcpi_total_retrans, 1);
+    cr_assert_eq(i.tcpi_bytes_retrans, 1460);
+    cr_assert_eq(i.tcpi_bytes_sent, 1460 * 7);
+    cr_assert_eq(i.tcpi_data_segs_out, 7);
+    cr_assert_eq(i.tcpi_dsack_dups, 1);
+    cr_assert_eq(i.tcpi_reord_seen, 0, "it was sent again, so nobody knows which one came");
+    peer_write(&p, 1460 * 5);
+    seg_drain(&p);
+    p.h.now_us += 1000;
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 8761, .sacks = 1, .sack = {{14601, 16061}}});
+    seg_send(&p,
+             (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 10221, .sacks = 1, .sack = {{14601, 16061}}});
+    i = info_of(&p, p.slot);
+    cr_assert_eq(i.tcpi_reord_seen, 1);
+    cr_assert_eq(i.tcpi_reordering, 4);
+    peer_stop(&p);
+}
+
+Test(tcp_info, what_arrives_is_counted)
+{
+    struct peer p;
+    struct tcp_info i;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 1000});
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 2001, .ack = 1, .len = 1000});
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1001, .ack = 1, .len = 1000});
+    i = info_of(&p, p.slot);
+    cr_assert_eq(i.tcpi_data_segs_in, 3);
+    cr_assert_eq(i.tcpi_segs_in, 4, "with the handshake's ACK");
+    cr_assert_eq(i.tcpi_rcv_ooopack, 1);
+    cr_assert_eq(i.tcpi_bytes_received, 3000);
+    peer_stop(&p);
+}
+
+/* The receiver's round trip and what the application takes in one, as far as the tuning has measured them. */
+Test(tcp_info, tells_what_the_tuning_of_the_window_measured)
+{
+    struct peer p;
+    struct tcp_info i;
+    uint32_t seq = 1, read = 1;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    for (unsigned round = 0; round < 12; round++) {
+        for (unsigned n = 0; n < 20; n++, seq += 1460)
+            seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = seq, .ack = 1, .len = 1460});
+        peer_read_all(&p, &read);
+        peer_wait(&p, 20000);
+        seg_drain(&p);
+    }
+    i = info_of(&p, p.slot);
+    cr_assert_gt(i.tcpi_rcv_rtt, 0);
+    cr_assert_gt(i.tcpi_rcv_space, 0);
     peer_stop(&p);
 }
 
