@@ -6,7 +6,7 @@
  *   channel.c  rings, commands, events                             wait.c     leader and followers, event fd
  *   slot.c     one socket's lines: bytes in, bytes out, kicks      socket.c   life of a socket
  *   stream.c   receiving and sending, stream calls                 dgram.c    datagrams
- *   options.c  options     poll.c  readiness, callbacks            profile.c, consts.c   profiles
+ *   options.c, groups.c  options     poll.c  readiness, callbacks  profile.c, consts.c   profiles
  *   addr.c     address forms     resolve.c  names                  error.c    presentation of failures
  */
 #ifndef CLIENT_LIB_H
@@ -277,6 +277,10 @@ extern const struct sc_const sc__consts_zerynth[];
 
 void sc__addr_from_slot(sc_addr *out, uint16_t family, const uint8_t ip[16], uint16_t port, uint32_t scope);
 /** Fill the address fields of a command. 0, -EAFNOSUPPORT. */
+/* groups.c: options whose value names a multicast group, Linux's level and name. */
+bool sc__group_option(int level, int name);
+int sc__group_set(sc_sock *s, int level, int name, const void *val, size_t len);
+
 int sc__addr_to_cmd(const sc_addr *a, uint8_t family, struct sg_cmd *cmd);
 /** Dotted quad, "" or a name of the hosts file as IPv4. 0, SC_GAI_*. */
 int sc__resolve(const char *host, uint8_t out[4]);

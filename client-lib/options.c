@@ -278,48 +278,6 @@ static int daemon_set(sc_sock *s, int level, int name, uint64_t value)
     return sc__op_end(&op, rc < 0 ? rc : 0);
 }
 
-static bool names_addresses(int level, int name)
-{
-    return level == LINUX_SOL_IP && (name == SC_IP_MULTICAST_IF ||
-                                     (name >= SC_IP_ADD_MEMBERSHIP && name <= SC_IP_DROP_SOURCE_MEMBERSHIP));
-}
-
-/*
- * The addresses of a membership as the command carries them: group, interface, source. All structs of Linux
- * are taken: ip_mreq, ip_mreqn (whose interface number must be 0: the daemon's are its own), ip_mreq_source,
- * and for IP_MULTICAST_IF an address alone.
- */
-static int addresses_read(int name, const void *val, size_t len, uint8_t *ret)
-{
-    bool source = name >= SC_IP_UNBLOCK_SOURCE;
-    const uint8_t *at = val;
-
-    if (name == SC_IP_MULTICAST_IF && len == 4) {
-        memcpy(ret + 4, at, 4);
-        return 0;
-    }
-    if (len != sizeof(struct sc_ip_mreq_source) && (source || len != sizeof(struct sc_ip_mreq)))
-        return -EINVAL;
-    if (!source && len == sizeof(struct sc_ip_mreq_source) && memcmp(at + 8, (uint8_t[4]){0}, 4) != 0)
-        return -ENODEV;
-    memcpy(ret, at, len);
-    return 0;
-}
-
-static int addresses_set(sc_sock *s, int name, const void *val, size_t len)
-{
-    struct sg_cmd cmd = {.op = SG_CMD_SETOPT, .arg0 = LINUX_SOL_IP, .arg1 = (uint32_t)name};
-    struct op op;
-    int rc = addresses_read(name, val, len, cmd.addr);
-
-    if (!rc)
-        rc = sc__op_begin(&op, s, 0, true);
-    if (rc)
-        return rc;
-    rc = sc__op_command(&op, &cmd, NULL);
-    return sc__op_end(&op, rc < 0 ? rc : 0);
-}
-
 static int set(sc_sock *s, int level, int name, const void *val, size_t len)
 {
     uint64_t value;
@@ -333,8 +291,8 @@ static int set(sc_sock *s, int level, int name, const void *val, size_t len)
         return timeout_set(&s->snd_ms, val, len);
     if (level == LINUX_SOL_SOCKET && (name == SC_SO_ERROR || name == SC_SO_TYPE || name == SC_SO_ACCEPTCONN))
         return -ENOPROTOOPT;
-    if (names_addresses(level, name))
-        return addresses_set(s, name, val, len);
+    if (sc__group_option(level, name))
+        return sc__group_set(s, level, name, val, len);
     rc = value_read(level, name, val, len, &value);
     return rc ? rc : daemon_set(s, level, name, value);
 }

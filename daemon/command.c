@@ -22,18 +22,53 @@ static bool slot_valid(const struct app_session *s, uint32_t slot)
  * to IP_DROP_SOURCE_MEMBERSHIP. */
 static bool names_addresses(const struct sg_cmd *cmd)
 {
-    return cmd->arg0 == 0 && (cmd->arg1 == 32 || (cmd->arg1 >= 35 && cmd->arg1 <= 40));
+    return cmd->op == SG_CMD_SETOPT && cmd->arg0 == 0 &&
+           (cmd->arg1 == 32 || (cmd->arg1 >= 35 && cmd->arg1 <= 40));
+}
+
+/* Four bytes of an address; none of them set: no address. */
+static struct ip_addr address4(const uint8_t *at)
+{
+    static const uint8_t none[4];
+    struct ip_addr a = {.family = memcmp(at, none, 4) != 0 ? SG_AF_INET : 0};
+
+    memcpy(a.ip, at, 4);
+    return a;
+}
+
+static struct ip_addr address6(const void *at)
+{
+    struct ip_addr a = {.family = SG_AF_INET6};
+
+    memcpy(a.ip, at, 16);
+    return a;
+}
+
+static int mreq_read(const struct sg_cmd *cmd, struct engine_mreq *r)
+{
+    const uint64_t source[2] = {cmd->value, cmd->value2};
+
+    *r = (struct engine_mreq){.ifnum = cmd->scope};
+    if (cmd->family == SG_AF_INET6) {
+        r->group = address6(cmd->addr);
+        r->source = address6(source);
+        return cmd->arg1 == 32 ? -EINVAL : 0;
+    }
+    if ((cmd->family && cmd->family != SG_AF_INET) || cmd->value2)
+        return -EINVAL;
+    r->group = address4(cmd->addr);
+    r->interface = address4(cmd->addr + 4);
+    r->source = address4(cmd->addr + 8);
+    return 0;
 }
 
 static int set_addresses(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd,
                          uint64_t now_us)
 {
     struct engine_mreq r;
+    int rc = mreq_read(cmd, &r);
 
-    memcpy(r.group, cmd->addr, 4);
-    memcpy(r.interface, cmd->addr + 4, 4);
-    memcpy(r.source, cmd->addr + 8, 4);
-    return engine_mcast(e, s->sid, cmd->slot, cmd->arg1, &r, now_us);
+    return rc ? rc : engine_mcast(e, s->sid, cmd->slot, cmd->arg1, &r, now_us);
 }
 
 /* Commands on a socket that exists: cmd->slot has been checked. */
@@ -83,7 +118,7 @@ int command_run(struct engine *e, const struct app_session *s, const struct sg_c
     if (cmd->op >= SG_CMD_COUNT)
         return -ENOSYS;
     /* Reserved fields are zero now, so that they can mean something later. */
-    if (cmd->flags || cmd->pad || cmd->pad2)
+    if (cmd->flags || cmd->pad || (cmd->value2 && !names_addresses(cmd)))
         return -EINVAL;
     if (cmd->op == SG_CMD_NOP)
         return 0;

@@ -541,45 +541,48 @@ SC_API int sc_setblocking(sc_sock *s, int flag);
 SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 
 /* Levels that every profile accepts beside its own. With them, names are those below. */
-#define SC_SOL_IP           0x1000002
-#define SC_SOL_SOCKET       0x1000001
-#define SC_SOL_TCP          0x1000006
-#define SC_SOL_UDP          0x1000011
-#define SC_SOL_IPV6         0x1000029
+#define SC_SOL_IP              0x1000002
+#define SC_SOL_SOCKET          0x1000001
+#define SC_SOL_TCP             0x1000006
+#define SC_SOL_UDP             0x1000011
+#define SC_SOL_IPV6            0x1000029
 
 /* Option names at SC_SOL_SOCKET (Linux's numbers). */
-#define SC_SO_REUSEADDR     2  /* int: bind although TIME_WAIT holds the port; accepted in every state */
-#define SC_SO_TYPE          3  /* int, get only: the type in the profile's numbers */
-#define SC_SO_ERROR         4  /* int, get only: takes the waiting error (positive Linux errno) */
-#define SC_SO_BROADCAST     6  /* int: allow datagrams to broadcast addresses */
-#define SC_SO_SNDBUF        7  /* int: bytes of the send queue, rounded up to a power of two */
-#define SC_SO_RCVBUF        8  /* int: bytes of the receive queue, likewise; UDP: exactly, 4,096 at least */
-#define SC_SO_KEEPALIVE     9  /* int: probe an idle connection (RFC 9293 3.8.4) */
-#define SC_SO_LINGER        13 /* struct sc_linger */
-#define SC_SO_REUSEPORT     15 /* int, UDP: share a port with sockets of the same user; flows are spread */
-#define SC_SO_RCVTIMEO      20 /* struct timeval, or int in milliseconds; 0: for ever. Receiving and accept */
-#define SC_SO_SNDTIMEO      21 /* the same of sending and connect */
-#define SC_SO_MAX_PACING_RATE 47 /* int: bytes a second that are sent at most; -1: no bound */
-#define SC_SO_ACCEPTCONN    30 /* int, get only: 1 for a listener */
-/* Option name at SC_SOL_IPV6. */
-#define SC_IPV6_V6ONLY      26 /* int: leave IPv4 to others; before bind only */
+#define SC_SO_REUSEADDR        2 /* int: bind although TIME_WAIT holds the port; accepted in every state */
+#define SC_SO_TYPE             3 /* int, get only: the type in the profile's numbers */
+#define SC_SO_ERROR            4 /* int, get only: takes the waiting error (positive Linux errno) */
+#define SC_SO_BROADCAST        6 /* int: allow datagrams to broadcast addresses */
+#define SC_SO_SNDBUF           7 /* int: bytes of the send queue, rounded up to a power of two */
+#define SC_SO_RCVBUF           8 /* int: bytes of the receive queue, likewise; UDP: exactly, 4,096 at least */
+#define SC_SO_KEEPALIVE        9 /* int: probe an idle connection (RFC 9293 3.8.4) */
+#define SC_SO_LINGER           13 /* struct sc_linger */
+#define SC_SO_REUSEPORT        15 /* int, UDP: share a port with sockets of the same user; flows are spread */
+#define SC_SO_RCVTIMEO         20 /* struct timeval, or int in milliseconds; 0: for ever. Receive, accept */
+#define SC_SO_SNDTIMEO         21 /* the same of sending and connect */
+#define SC_SO_MAX_PACING_RATE  47 /* int: bytes a second that are sent at most; -1: no bound */
+#define SC_SO_ACCEPTCONN       30 /* int, get only: 1 for a listener */
+/* Option names at SC_SOL_IPV6. All take an int. */
+#define SC_IPV6_V6ONLY         26 /* leave IPv4 to others; before bind only */
+#define SC_IPV6_MULTICAST_IF   17 /* number of the interface that multicasts leave on; 0: by the route */
+#define SC_IPV6_MULTICAST_HOPS 18 /* hop limit of multicasts, 0..255; 0: they don't leave the host */
+#define SC_IPV6_MULTICAST_LOOP 19 /* multicasts come back to members on this daemon (default: 1) */
 /* Option names at SC_SOL_IP, for datagram sockets. All take an int. */
-#define SC_IP_TOS           1  /* type of service of what is sent, 0..255 */
-#define SC_IP_TTL           2  /* time to live of what is sent, 1..255 */
-#define SC_IP_MULTICAST_TTL 33 /* time to live of multicasts, 0..255; 0: they don't leave the host */
+#define SC_IP_TOS              1  /* type of service of what is sent, 0..255 */
+#define SC_IP_TTL              2  /* time to live of what is sent, 1..255 */
+#define SC_IP_MULTICAST_TTL    33 /* time to live of multicasts, 0..255; 0: they don't leave the host */
 /* Option names at SC_SOL_UDP. */
-#define SC_UDP_SEGMENT      103 /* int: what is longer is sent as datagrams of so many bytes; 0: off */
+#define SC_UDP_SEGMENT         103 /* int: what is longer is sent as datagrams of so many bytes; 0: off */
 /* Option names at SC_SOL_TCP. All take an int, but where another type is named. */
-#define SC_TCP_NODELAY      1  /* no Nagle delay (RFC 9293 3.7.4) */
-#define SC_TCP_MAXSEG       2  /* bytes of a segment, before connect */
-#define SC_TCP_CORK         3  /* hold back partial segments */
-#define SC_TCP_KEEPIDLE     4  /* seconds until the first keep-alive probe */
-#define SC_TCP_KEEPINTVL    5  /* seconds between probes */
-#define SC_TCP_KEEPCNT      6  /* probes until the connection is given up */
-#define SC_TCP_INFO         11 /* struct tcp_info of <linux/tcp.h>, get only; docs/options.md */
-#define SC_TCP_QUICKACK     12 /* don't delay acknowledgements */
-#define SC_TCP_CONGESTION   13 /* char[]: congestion control, "cubic", "reno", "bbr"; -ENOENT: unknown */
-#define SC_TCP_USER_TIMEOUT 18 /* milliseconds that sent data may stay unacknowledged; 0: the default */
+#define SC_TCP_NODELAY         1  /* no Nagle delay (RFC 9293 3.7.4) */
+#define SC_TCP_MAXSEG          2  /* bytes of a segment, before connect */
+#define SC_TCP_CORK            3  /* hold back partial segments */
+#define SC_TCP_KEEPIDLE        4  /* seconds until the first keep-alive probe */
+#define SC_TCP_KEEPINTVL       5  /* seconds between probes */
+#define SC_TCP_KEEPCNT         6  /* probes until the connection is given up */
+#define SC_TCP_INFO            11 /* struct tcp_info of <linux/tcp.h>, get only; docs/options.md */
+#define SC_TCP_QUICKACK        12 /* don't delay acknowledgements */
+#define SC_TCP_CONGESTION      13 /* char[]: congestion control, "cubic", "reno", "bbr"; -ENOENT: unknown */
+#define SC_TCP_USER_TIMEOUT    18 /* milliseconds that sent data may stay unacknowledged; 0: the default */
 
 /** Value of SO_LINGER; layout of POSIX's struct linger. */
 struct sc_linger {
@@ -597,10 +600,32 @@ struct sc_linger {
 #define SC_IP_ADD_SOURCE_MEMBERSHIP  39 /* sc_ip_mreq_source: hear the group from there alone */
 #define SC_IP_DROP_SOURCE_MEMBERSHIP 40 /* sc_ip_mreq_source */
 
+/* The same at SC_SOL_IPV6. Interfaces are numbered as in sc_addr.scope_id. */
+#define SC_IPV6_JOIN_GROUP           20 /* sc_ipv6_mreq: hear the group */
+#define SC_IPV6_LEAVE_GROUP          21 /* sc_ipv6_mreq */
+/* At SC_SOL_IP and SC_SOL_IPV6, with addresses of that family: struct group_req, or with a source struct
+ * group_source_req, of <netinet/in.h>. */
+#define SC_MCAST_JOIN_GROUP          42
+#define SC_MCAST_BLOCK_SOURCE        43
+#define SC_MCAST_UNBLOCK_SOURCE      44
+#define SC_MCAST_LEAVE_GROUP         45
+#define SC_MCAST_JOIN_SOURCE_GROUP   46
+#define SC_MCAST_LEAVE_SOURCE_GROUP  47
+
 /** Their values; layout of Linux's structs, network byte order. */
 struct sc_ip_mreq {
     uint8_t group[4];
     uint8_t interface[4]; /* an address of the daemon's; all zero: the daemon chooses */
+};
+/** In place of sc_ip_mreq. */
+struct sc_ip_mreqn {
+    uint8_t group[4];
+    uint8_t address[4]; /* as `interface` above, with number 0 */
+    int ifnum;          /* number of the interface, 0: by address */
+};
+struct sc_ipv6_mreq {
+    uint8_t group[16];
+    unsigned interface; /* its number; 0: the daemon chooses */
 };
 struct sc_ip_mreq_source {
     uint8_t group[4];

@@ -276,6 +276,7 @@ void engine_announce(struct engine *e, uint64_t now_us)
 {
     e->now_us = now_us;
     addr_start(e, now_us);
+    mcast_start(e);
 }
 
 void engine_rx(struct engine *e, struct pktbuf *const pkts[], unsigned n, uint64_t now_us)
@@ -303,7 +304,7 @@ void engine_timers(struct engine *e, uint64_t now_us)
     addr_timers(e, now_us);
     frag_timers(e, now_us);
     pmtu_timers(e);
-    igmp_timers(e, now_us);
+    mcast_timers(e, now_us);
     dhcp_timers(e, now_us);
 }
 

@@ -121,7 +121,7 @@ struct engine_config {
     struct engine_route routes[ENGINE_ROUTE_MAX];
     uint8_t if_count; /* 1 or more */
     uint8_t addr_count, route_count;
-    bool dhcp; /* the first interface gets its IPv4 address from a DHCP server */
+    bool dhcp;             /* the first interface gets its IPv4 address from a DHCP server */
     uint8_t dad_transmits; /* 1: solicitations before an IPv6 address is used (RFC 4862 5.1), 0: none */
 
     /* TCP. Times in microseconds. */
@@ -263,13 +263,14 @@ int engine_setopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint
 void engine_clock(struct engine *e, uint64_t now_us);
 int engine_getopt(struct engine *e, int sid, uint32_t slot, uint32_t level, uint32_t name, uint64_t *value);
 
-/** What the options that name a multicast group carry; network byte order. */
+/** What the options that name a multicast group carry. */
 struct engine_mreq {
-    uint8_t group[4];
-    uint8_t interface[4]; /* an own address on it; all zero: chosen here */
-    uint8_t source[4];    /* options that name one */
+    struct ip_addr group;     /* its family says whose group it is */
+    struct ip_addr interface; /* an own address on it; family 0: none is named */
+    uint32_t ifnum;           /* number of the interface, from 1 on; 0: by its address, or chosen here */
+    struct ip_addr source;    /* options that name one */
 };
-/** IP_ADD_MEMBERSHIP and its like, by Linux's number. */
+/** IP_ADD_MEMBERSHIP and its like, by Linux's number, for IPv6 as well; IP_MULTICAST_IF for IPv4. */
 int engine_mcast(struct engine *e, int sid, uint32_t slot, uint32_t name, const struct engine_mreq *r,
                  uint64_t now_us);
 int engine_grant(struct engine *e, int sid, uint32_t slot);

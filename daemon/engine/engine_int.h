@@ -6,7 +6,7 @@
  *   net.c      frames in and out    ip4.c, ip6.c, ip6_ext.c  packets    netif.c  addresses and routes
  *   neigh.c    neighbours, asked by arp.c and nd.c       addr.c  life of our addresses    ra.c  routers
  *   frag.c     reassembly           icmp.c, icmp6.c
- *   udp*.c     datagram sockets     raw.c  raw ones      mcast.c, igmp.c  multicast groups
+ *   udp*.c     datagram sockets     raw.c  raw ones      mcast*.c, igmp.c, mld.c  multicast groups
  *   tcp_*.c    segments in, out, timers, listeners, recovery
  *   flow.c     the connection table                     wheel.c  timers  segheap.c  regions of a segment
  *   sock.c     sockets, ports, sessions, slots: the engine's side of the shared memory
@@ -78,6 +78,7 @@ struct rx_pkt {
     uint8_t proto, tos, ttl;
     bool csum_ok;      /* the transport checksum need not be verified */
     bool broadcast;    /* link or IP broadcast or multicast: never answer with an error or RST */
+    bool router_alert; /* IPv6: with that option and the value of MLD (RFC 2711) */
     uint8_t ifindex;   /* interface that it came in on */
     uint16_t gso_size; /* payload bytes of each segment that was joined, 0: not joined */
     uint16_t next_off; /* IPv6: offset of the byte that named `proto` */
@@ -363,6 +364,7 @@ struct udp_sock {
     uint16_t gso_size; /* UDP_SEGMENT: payload bytes of each datagram that a large one becomes; 0: off */
     uint32_t groups;   /* memberships, through mcast_member.next */
     uint32_t mc_if;    /* IP_MULTICAST_IF: own address that multicasts leave from; 0: chosen by the route */
+    uint32_t mc_scope; /* interface + 1 that multicasts leave on; 0: chosen by the route */
     uint32_t rcvbuf;   /* bytes of the receive ring that may be in use */
     uint64_t rx_drops;
 };

@@ -126,6 +126,8 @@ void icmp6_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
         nd_input(e, rp, now_us);
         return;
     }
+    if (mld_input(e, rp, now_us))
+        return;
     if (ip6_is_unspecified(rp->src.ip)) /* To be answered nowhere. */
         return;
     if (rp->l4[0] == ICMP6_ECHO)

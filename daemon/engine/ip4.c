@@ -42,7 +42,7 @@ void ip4_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct 
     };
     kind = netif_lookup(&e->net.t, &rp.dst)->kind;
     rp.broadcast = kind == DST_BROADCAST || kind == DST_MULTICAST;
-    if (kind == DST_MULTICAST && !mcast_listens(e, ip.dst)) {
+    if (kind == DST_MULTICAST && !mcast_listens(e, &rp.dst, a->ifindex)) {
         stat_inc(&e->stats, ST_DROP_MULTICAST);
         return;
     }
@@ -120,14 +120,16 @@ int ip4_output(struct engine *e, struct pktbuf *p, const struct ip_out *o, uint6
     return net_loop_output(e, p);
 }
 
-void net_output_link4(struct engine *e, struct pktbuf *p, const struct ip4_pkt *ip, const uint8_t *options,
-                      uint32_t option_bytes)
+void net_output_link4(struct engine *e, struct pktbuf *p, const struct ip4_pkt *ip, uint8_t ifindex,
+                      const uint8_t *options, uint32_t option_bytes)
 {
-    const struct ip_addr dst = net_ip_addr(ip->dst);
-    const struct net_dst *d = netif_lookup(&e->net.t, &dst);
+    struct ip_addr dst = net_ip_addr(ip->dst);
     struct ip4_pkt h = *ip;
+    const struct net_dst *d;
     uint16_t sum;
 
+    dst.scope = ifindex + 1u;
+    d = netif_lookup(&e->net.t, &dst);
     stat_inc(&e->stats, ST_IP_OUT_REQUESTS);
     if (!d->has_src) {
         stat_inc(&e->stats, ST_IP_OUT_NO_ROUTES);

@@ -29,14 +29,6 @@ static bool source_ok(const struct engine *e, const struct ip_addr *src, const s
     return looped || netif_lookup(&e->net.t, src)->kind == DST_UNICAST;
 }
 
-/* All nodes, of this interface or this link (RFC 4291 2.7.1). */
-static bool is_all_nodes(const uint8_t *dst)
-{
-    static const uint8_t tail[14] = {[13] = 1};
-
-    return dst[0] == 0xff && (dst[1] == 0x01 || dst[1] == 0x02) && memcmp(dst + 2, tail, 14) == 0;
-}
-
 /* The solicited-node group of an address of this interface, one still being probed for included. */
 static bool is_solicited_node(const struct net_tables *t, const uint8_t *dst, uint8_t ifindex)
 {
@@ -53,16 +45,21 @@ static bool is_solicited_node(const struct net_tables *t, const uint8_t *dst, ui
     return false;
 }
 
-bool ip6_group_joined(const struct engine *e, const uint8_t *dst, uint8_t ifindex)
+bool ip6_group_own(const struct engine *e, const uint8_t *dst, uint8_t ifindex)
 {
-    return is_all_nodes(dst) || is_solicited_node(&e->net.t, dst, ifindex);
+    return ip6_is_all_nodes(dst) || is_solicited_node(&e->net.t, dst, ifindex);
+}
+
+bool ip6_group_joined(const struct engine *e, const struct ip_addr *dst, uint8_t ifindex)
+{
+    return ip6_group_own(e, dst->ip, ifindex) || mcast_listens(e, dst, ifindex);
 }
 
 static bool destination_ok(const struct engine *e, const struct ip6_pkt *ip, const struct rx_pkt *rp,
                            const struct arrival *a)
 {
     if (ip6_is_multicast(ip->dst))
-        return ip6_group_joined(e, ip->dst, a->ifindex);
+        return ip6_group_joined(e, &rp->dst, a->ifindex);
     return !a->link_group && netif_lookup(&e->net.t, &rp->dst)->kind == DST_OWN;
 }
 

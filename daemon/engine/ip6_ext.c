@@ -41,7 +41,7 @@ static enum verdict unknown_option(struct engine *e, const struct rx_pkt *rp, co
     }
 }
 
-static enum verdict options(struct engine *e, const struct rx_pkt *rp, uint32_t bytes, uint64_t now_us)
+static enum verdict options(struct engine *e, struct rx_pkt *rp, uint32_t bytes, uint64_t now_us)
 {
     const uint8_t *p = rp->l4 + 2, *end = rp->l4 + bytes;
 
@@ -56,6 +56,8 @@ static enum verdict options(struct engine *e, const struct rx_pkt *rp, uint32_t 
             return bad(e);
         if (*p != IP6_OPT_PADN && *p != IP6_OPT_ALERT && unknown_option(e, rp, p, now_us) == DROP)
             return DROP;
+        if (*p == IP6_OPT_ALERT && p[1] == 2 && rp->proto == IP6_NH_HOPS)
+            rp->router_alert = get_be16(p + 2) == IP6_ALERT_MLD;
         p += 2 + p[1];
     }
     return GO_ON;

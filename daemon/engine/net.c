@@ -358,7 +358,8 @@ static bool loop_room(const struct net_loop *l, uint32_t bytes)
 }
 
 /* Queue a packet of `hdr_len` bytes of header and what `p` holds. False: no room. */
-static bool loop_put(struct engine *e, const uint8_t *hdr, uint32_t hdr_len, const struct pktbuf *p)
+static bool loop_put(struct engine *e, const uint8_t *hdr, uint32_t hdr_len, const struct pktbuf *p,
+                     uint8_t ifindex)
 {
     struct net_loop *l = &e->net.loop;
     uint32_t len = hdr_len + net_pkt_bytes(p);
@@ -370,7 +371,7 @@ static bool loop_put(struct engine *e, const uint8_t *hdr, uint32_t hdr_len, con
         .len = len,
         .gso_size = p->gso_size,
         .csum_ok = !!(p->flags & PKT_CSUM_PARTIAL),
-        .ifindex = p->dev,
+        .ifindex = ifindex,
     };
 
     if (!loop_room(l, bytes + skip)) {
@@ -394,27 +395,29 @@ static bool loop_put(struct engine *e, const uint8_t *hdr, uint32_t hdr_len, con
 
 int net_loop_output(struct engine *e, struct pktbuf *p)
 {
-    bool queued = loop_put(e, NULL, 0, p);
+    bool queued = loop_put(e, NULL, 0, p, p->dev);
 
     pktq_drop(&e->txq);
     return queued ? 0 : -ENOBUFS;
 }
 
-void net_loop_copy4(struct engine *e, const struct pktbuf *p, const struct ip_addr *src,
-                    const struct ip_addr *dst, uint8_t proto, uint8_t tos, uint8_t ttl)
+void net_loop_copy(struct engine *e, const struct pktbuf *p, const struct ip_out *o, uint8_t ifindex)
 {
-    uint8_t hdr[IP4_HDR_BYTES];
-    struct ip4_pkt ip = {
-        .src = net_addr4(src),
-        .dst = net_addr4(dst),
-        .proto = proto,
-        .tos = tos,
-        .ttl = ttl,
-        .len = net_pkt_bytes(p),
-    };
+    uint32_t len = net_pkt_bytes(p);
+    uint8_t hdr[IP6_HDR_BYTES];
 
-    ip4_put(hdr, &ip);
-    (void)loop_put(e, hdr, sizeof(hdr), p); /* A copy that finds no room is lost, and counted there. */
+    if (o->dst->family == SG_AF_INET6)
+        ip6_put(hdr, o->src->ip, o->dst->ip, o->proto, o->tos, o->ttl, 0, len);
+    else
+        ip4_put(hdr, &(struct ip4_pkt){
+                         .src = net_addr4(o->src),
+                         .dst = net_addr4(o->dst),
+                         .proto = o->proto,
+                         .tos = o->tos,
+                         .ttl = o->ttl,
+                         .len = len,
+                     });
+    (void)loop_put(e, hdr, net_hdr_bytes(o->dst->family), p, ifindex); /* No room: lost, and counted there. */
 }
 
 bool net_loop_pending(const struct engine *e)

@@ -135,11 +135,11 @@ uint32_t net_pkt_sum(const struct pktbuf *p, uint32_t sum);
  * Send the open frame to a group with IP options, which net_output() doesn't make. The source is that of the
  * route. `option_bytes` is a multiple of 4.
  */
-void net_output_link4(struct engine *e, struct pktbuf *p, const struct ip4_pkt *ip, const uint8_t *options,
-                      uint32_t option_bytes);
-/** Let a copy of the transport packet in the open frame come back in: somebody here hears it too. */
-void net_loop_copy4(struct engine *e, const struct pktbuf *p, const struct ip_addr *src,
-                    const struct ip_addr *dst, uint8_t proto, uint8_t tos, uint8_t ttl);
+void net_output_link4(struct engine *e, struct pktbuf *p, const struct ip4_pkt *ip, uint8_t ifindex,
+                      const uint8_t *options, uint32_t option_bytes);
+/** Let a copy of the transport packet in the open frame, which leaves on `ifindex`, come back in: somebody
+ * here hears it too. */
+void net_loop_copy(struct engine *e, const struct pktbuf *p, const struct ip_out *o, uint8_t ifindex);
 
 /** Put the Ethernet header before p->data, bring the offload fields up to date, and commit the frame. */
 void net_send_frame(struct engine *e, struct pktbuf *p, uint8_t ifindex, const uint8_t *dst_mac,
@@ -172,8 +172,10 @@ void ip6_next(struct engine *e, struct rx_pkt *rp, bool from_fragment, uint64_t 
 bool ip6_chain_whole(const uint8_t *p, uint32_t bytes, uint8_t proto);
 /** The transport header of a quoted packet (fixed header whole), 8 bytes of it at least; NULL: not there. */
 const uint8_t *ip6_quoted_l4(const uint8_t *ip, uint32_t bytes, uint8_t *proto);
-/** Is the group one that this interface listens to? */
-bool ip6_group_joined(const struct engine *e, const uint8_t *dst, uint8_t ifindex);
+/** Is the group one that the interface listens to by itself: all nodes, those of its addresses? */
+bool ip6_group_own(const struct engine *e, const uint8_t *dst, uint8_t ifindex);
+/** ... or because a socket joined it? */
+bool ip6_group_joined(const struct engine *e, const struct ip_addr *dst, uint8_t ifindex);
 
 /** Hand a checked packet to its transport. */
 void net_deliver(struct engine *e, const struct rx_pkt *rp, uint64_t now_us);

@@ -388,7 +388,7 @@ static void group_interface(const struct net_tables *t, struct net_dst *d)
     const struct net_route *r = route_find(t, &d->addr);
 
     if (d->addr.scope) {
-        d->ifindex = (uint8_t)(d->addr.scope - 1);
+        d->ifindex = d->addr.scope <= t->if_count ? (uint8_t)(d->addr.scope - 1) : ENGINE_IF_ANY;
         return;
     }
     if (d->ifindex != ENGINE_IF_ANY)

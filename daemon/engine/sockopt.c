@@ -578,6 +578,9 @@ static const struct opt table[] = {
     {L_IP, 33, ON_UDP, 0, 0, 255, "IP_MULTICAST_TTL", udp_set_mc_ttl, udp_get_mc_ttl},
     {L_IP, 34, ON_UDP, 0, ANY, "IP_MULTICAST_LOOP", udp_set_mc_loop, udp_get_mc_loop},
     {L_IPV6, 16, ON_ALL, 0, 0, 255, "IPV6_UNICAST_HOPS", set_ttl, get_ttl},
+    {L_IPV6, 17, ON_UDP, 0, 0, INT32_MAX, "IPV6_MULTICAST_IF", udp_set_mc_if, udp_get_mc_if},
+    {L_IPV6, 18, ON_UDP, 0, 0, 255, "IPV6_MULTICAST_HOPS", udp_set_mc_ttl, udp_get_mc_ttl},
+    {L_IPV6, 19, ON_UDP, 0, ANY, "IPV6_MULTICAST_LOOP", udp_set_mc_loop, udp_get_mc_loop},
     {L_IPV6, 24, ON_ALL, 0, ANY, "IPV6_MTU", NULL, get_mtu},
     {L_IPV6, 26, ON_ALL, 0, ANY, "IPV6_V6ONLY", set_v6only, get_v6only},
     {L_IPV6, 67, ON_ALL, 0, 0, 255, "IPV6_TCLASS", set_tos, get_tos},
@@ -605,7 +608,7 @@ static const struct opt table[] = {
 /* -1 asks for the default again where Linux lets it. */
 static bool takes_minus_one(const struct opt *o)
 {
-    return o->set == set_ttl || (o->set == set_tos && o->level == L_IPV6);
+    return o->set == set_ttl || o->set == udp_set_mc_ttl || (o->set == set_tos && o->level == L_IPV6);
 }
 
 static const struct opt *find(const struct sock *s, uint32_t level, uint32_t name)

@@ -7,9 +7,6 @@
  * datagrams. */
 #define UDP_RING_LOG2 18u
 
-/* RFC 1112 6.1: multicasts stay on the link unless the application says otherwise. */
-#define TTL_MULTICAST 1u
-
 /* ---- Table ----------------------------------------------------------------------------------------------
  */
 
@@ -110,7 +107,7 @@ int udp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret)
             },
         .hash_next = NIL,
         .tx_next = NIL,
-        .mc_ttl = TTL_MULTICAST,
+        .mc_ttl = UDP_TTL_MULTICAST,
         .mc_loop = 1,
         .proto = IP_PROTO_UDP,
         .groups = NIL,

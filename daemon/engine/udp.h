@@ -22,18 +22,21 @@
 #include "daemon/engine/stats.h"
 
 /* Datagrams that UDP_SEGMENT makes of one at most, as in Linux. */
-#define UDP_SEGMENTS_MAX 128u
+#define UDP_SEGMENTS_MAX  128u
+
+/* RFC 1112 6.1: multicasts stay on the link unless the application says otherwise. */
+#define UDP_TTL_MULTICAST 1u
 
 /* Raw sockets at once: every packet of their protocols is compared with each. */
-#define RAW_SOCKS_MAX    64u
-#define RAW_PROTO_MAX    255u /* IPPROTO_RAW: headers of the application's own, which is not offered */
+#define RAW_SOCKS_MAX     64u
+#define RAW_PROTO_MAX     255u /* IPPROTO_RAW: headers of the application's own, which is not offered */
 
 /* Datagrams that one socket sends before the next has its turn, and all in one call. */
-#define UDP_SOCK_BURST   16u
-#define UDP_OUTPUT_BURST 512u
+#define UDP_SOCK_BURST    16u
+#define UDP_OUTPUT_BURST  512u
 
 /* sock.bind_flags: the local address was chosen by connect() and goes with the peer. */
-#define BIND_CONNECT     (1u << 8)
+#define BIND_CONNECT      (1u << 8)
 
 struct rx_pkt;
 struct sock;
@@ -92,6 +95,8 @@ void udp_tx_forget(struct udp_table *t, struct udp_sock *u);
 /* Rows of the table of options (sockopt.c). */
 int udp_set_mc_ttl(struct engine *e, struct sock *s, uint64_t value);
 int udp_get_mc_ttl(struct engine *e, struct sock *s, uint64_t *value);
+int udp_set_mc_if(struct engine *e, struct sock *s, uint64_t value);
+int udp_get_mc_if(struct engine *e, struct sock *s, uint64_t *value);
 int udp_set_mc_loop(struct engine *e, struct sock *s, uint64_t value);
 int udp_get_mc_loop(struct engine *e, struct sock *s, uint64_t *value);
 int udp_set_segment(struct engine *e, struct sock *s, uint64_t value);

@@ -171,10 +171,7 @@ static bool parse(struct engine *e, const struct rx_pkt *rp, struct udp_dgram *d
  * (IP_MULTICAST_ALL), which it keeps for compatibility. */
 bool udp_hears(const struct engine *e, const struct udp_sock *u, const struct rx_pkt *rp)
 {
-    uint32_t dst4 = net_addr4(&rp->dst);
-
-    return rp->dst.family != SG_AF_INET || !net_is_multicast4(dst4) ||
-           mcast_hears(e, u, dst4, net_addr4(&rp->src));
+    return !net_is_multicast(&rp->dst) || mcast_hears(e, u, rp);
 }
 
 /* To every socket that fits, as RFC 1122 4.1.3.5's "multicast and broadcast" asks; false: there is none. */

@@ -34,7 +34,7 @@ uint64_t udp_get_buffer(const struct udp_sock *u, bool send)
 int udp_set_mc_ttl(struct engine *e, struct sock *s, uint64_t value)
 {
     (void)e;
-    ((struct udp_sock *)s)->mc_ttl = (uint8_t)value;
+    ((struct udp_sock *)s)->mc_ttl = value == UINT64_MAX ? UDP_TTL_MULTICAST : (uint8_t)value;
     return 0;
 }
 
@@ -73,13 +73,33 @@ int udp_get_segment(struct engine *e, struct sock *s, uint64_t *value)
     return 0;
 }
 
-static int set_mc_if(const struct engine *e, struct udp_sock *u, const struct engine_mreq *r)
+/* By an own address, which then is their source, by number, or back to the route's. */
+static int set_mc_if(struct engine *e, struct udp_sock *u, const struct engine_mreq *r)
 {
-    struct ip_addr a = net_ip_addr(get_be32(r->interface));
+    const struct net_addr *a = netif_addr_find(&e->net.t, &r->interface);
 
-    if (!ip_addr_any(&a) && !net_is_own(e, &a))
+    if (r->interface.family && (!a || !netif_addr_usable(a)))
         return -EADDRNOTAVAIL;
-    u->mc_if = net_addr4(&a);
+    if (r->ifnum > e->net.t.if_count || (a && r->ifnum && r->ifnum != a->ifindex + 1u))
+        return -EADDRNOTAVAIL;
+    u->mc_if = a ? net_addr4(&a->addr) : 0;
+    u->mc_scope = a ? a->ifindex + 1u : r->ifnum;
+    return 0;
+}
+
+/* IPV6_MULTICAST_IF: by number. */
+int udp_set_mc_if(struct engine *e, struct sock *s, uint64_t value)
+{
+    if (value > e->net.t.if_count)
+        return -ENODEV;
+    ((struct udp_sock *)s)->mc_scope = (uint32_t)value;
+    return 0;
+}
+
+int udp_get_mc_if(struct engine *e, struct sock *s, uint64_t *value)
+{
+    (void)e;
+    *value = ((const struct udp_sock *)s)->mc_scope;
     return 0;
 }
 
@@ -93,6 +113,8 @@ int engine_mcast(struct engine *e, int sid, uint32_t slot, uint32_t name, const 
         return -EBADF;
     u = (struct udp_sock *)sock_get(e, sock_session(e, sid)->v.slot_sock[slot]);
     if (u->s.kind != SK_UDP)
+        return -ENOPROTOOPT;
+    if (r->group.family == SG_AF_INET6 && u->s.family != SG_AF_INET6)
         return -ENOPROTOOPT;
     return name == MCAST_INTERFACE ? set_mc_if(e, u, r) : mcast_setopt(e, u, name, r);
 }

@@ -136,6 +136,8 @@ static int choose_route(struct engine *e, struct udp_sock *u, const struct sg_dg
     }
     if (!o->port && o->hdr_len)
         return EINVAL;
+    if (net_is_multicast(&o->dst) && !o->dst.scope)
+        o->dst.scope = u->mc_scope;
     if (net_is_broadcast(e, &o->dst) && !(s->opts & SO_F_BROADCAST))
         return EACCES;
     if (!net_source(e, &o->dst, &o->src))
@@ -193,16 +195,23 @@ static void put_payload(struct pktbuf *p, const uint8_t *region, uint8_t log2, u
         p->frag[p->frag_count++] = (struct pkt_frag){region, len - first};
 }
 
+static bool group_joined(const struct engine *e, const struct ip_addr *group, uint8_t ifindex)
+{
+    return group->family == SG_AF_INET6 ? ip6_group_joined(e, group, ifindex)
+                                        : mcast_listens(e, group, ifindex);
+}
+
 /* Sockets here hear broadcasts of ours as well, and multicasts of groups that they joined (RFC 1112 6.1). */
 static void loop_copy(struct engine *e, const struct udp_sock *u, const struct pktbuf *p,
                       const struct outgoing *o, uint8_t ttl)
 {
-    uint32_t dst4 = net_addr4(&o->dst);
+    const struct net_dst *d = netif_lookup(&e->net.t, &o->dst);
+    const struct ip_out out = {
+        .src = &o->src, .dst = &o->dst, .proto = u->proto, .tos = sock_tos(&u->s), .ttl = ttl};
 
-    if (o->dst.family != SG_AF_INET)
-        return;
-    if (net_is_multicast4(dst4) ? u->mc_loop && mcast_listens(e, dst4) : net_is_broadcast(e, &o->dst))
-        net_loop_copy4(e, p, &o->src, &o->dst, u->proto, sock_tos(&u->s), ttl);
+    if (d->kind == DST_MULTICAST ? u->mc_loop && group_joined(e, &o->dst, d->ifindex)
+                                 : d->kind == DST_BROADCAST)
+        net_loop_copy(e, p, &out, d->ifindex);
 }
 
 /* Build one datagram of `len` bytes at `pos` in a fresh frame and send it; 0 or a positive errno. */

@@ -36,8 +36,7 @@ enum sg_cmd_op {
     SG_CMD_ACCEPT,   /* slot = listener; arg0 = free slot for the connection. -EAGAIN when none waits */
     SG_CMD_SHUTDOWN, /* slot; arg0 = SG_SHUT_* */
     SG_CMD_CLOSE,    /* slot; arg0 = 0 */
-    SG_CMD_SETOPT,   /* slot; arg0 = level, arg1 = name, value. Linux's numbers. IP_MULTICAST_IF and the
-                      * memberships have instead, in addr, 4 bytes each: group, interface, source */
+    SG_CMD_SETOPT,   /* slot; arg0 = level, arg1 = name, value. Linux's numbers. See below for groups */
     SG_CMD_GETOPT,   /* slot; arg0 = level, arg1 = name; the answer lies in the reply's value */
     SG_CMD_GRANT,    /* slot; asks for a send region; 0, or -ENOBUFS when the quota is used up */
     SG_CMD_RELEASE,  /* slot; the answer to SG_EV_RELEASE: the send region is empty and no longer used */
@@ -64,11 +63,18 @@ struct sg_cmd {
     uint16_t port;   /* host order */
     uint8_t addr[16];
     uint32_t scope;
-    uint32_t pad;   /* zero */
-    uint64_t value; /* SETOPT: integer, or two 32-bit halves (SO_LINGER: on/off low, seconds high), or a name
+    uint32_t pad;    /* zero */
+    uint64_t value;  /* SETOPT: integer, or two 32-bit halves (SO_LINGER: on/off low, seconds high), or a name
                      * of at most 8 bytes (TCP_CONGESTION: first byte lowest, zeros behind the last) */
-    uint64_t pad2;  /* zero */
+    uint64_t value2; /* zero, but see below */
 };
+
+/*
+ * SETOPT of IP_MULTICAST_IF and of memberships (level 0, names 32 and 35 to 40) carries addresses and no
+ * value. family 0 or SG_AF_INET: addr holds group, own address on the interface, and source, 4 bytes each.
+ * SG_AF_INET6 (memberships only): addr holds the group, value and value2 together the source's 16 bytes.
+ * scope: number of the interface, from 1 on; 0: by its address, or chosen by the daemon.
+ */
 
 static_assert(sizeof(struct sg_cmd) == 64, "one cache line");
 static_assert(offsetof(struct sg_cmd, family) == 20, "layout");

@@ -157,6 +157,66 @@ def ipv6_duplicate_address(env):
 
 
 
+def listener_reports(link, group, seconds):
+    """Types of the records about the group in MLDv2 reports on the wire, until one came or the time is over."""
+    found = []
+    while not found and harness.readable(link, seconds):
+        frame = link.recv(2048)
+        # Ethernet, IPv6, hop-by-hop header with Router Alert, then the report.
+        if frame[12:14] != b"\x86\xdd" or frame[20] != 0 or frame[56:58] != b"\x05\x02" or frame[62] != 143:
+            continue
+        at = 70
+        for _ in range(int.from_bytes(frame[68:70], "big")):
+            count = int.from_bytes(frame[at + 2:at + 4], "big")
+            if frame[at + 4:at + 20] == group:
+                found.append((frame[at], frame[22:24]))
+            at += 20 + 16 * count
+    return found
+
+
+@case
+def ipv6_multicast(env):
+    """The kernel speaks to a group that a program joined, hears its answers there, and asks as a router would."""
+    eth_p_all = 3
+    to_include, to_exclude, is_exclude = 3, 4, 2
+    link_local = b"\xfe\x80"
+    start(env)
+    wait_usable(env)
+    group = "ff15::5:77"
+    binary = socket.inet_pton(socket.AF_INET6, group)
+    index = socket.if_nametoindex("sg0")
+    harness.run("ip", "-6", "route", "add", "ff15::/16", "dev", "sg0", "table", "local")
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(eth_p_all)) as link, \
+         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s, \
+         socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as router:
+        link.bind(("sg0", 0))
+        peer = env.start("ipv6_peer", "group-echo", group, 7005, 3)
+        peer.wait_line("ready")
+        check_equal(listener_reports(link, binary, 10 * harness.PATIENCE)[0], (to_exclude, link_local), "joined")
+        s.bind(("::", 7005))
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, binary + index.to_bytes(4, sys.byteorder))
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+        s.settimeout(10 * harness.PATIENCE)
+        for size in (1, 1400):
+            data = os.urandom(size)
+            s.sendto(data, (group, 7005, 0, index))
+            check_equal(s.recv(65536), data, f"datagram of {size} bytes, and its answer to the group")
+        # A general query, from the kernel's link-local address: hop limit 1 and Router Alert.
+        router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
+        router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, bytes([0, 0, 5, 2, 0, 0, 1, 0]))
+        wait_for("no more repetitions", lambda: not listener_reports(link, binary, 2))
+        router.sendto(bytes([130, 0, 0, 0, 0, 100]) + bytes(18) + bytes([2, 125, 0, 0]), ("ff02::1", 0, 0, index))
+        check_equal(listener_reports(link, binary, 10 * harness.PATIENCE)[0], (is_exclude, link_local), "asked")
+        s.sendto(b"bye", (group, 7005, 0, index))
+        check_equal(s.recv(65536), b"bye", "last datagram")
+        peer.expect_success()
+        check_equal(listener_reports(link, binary, 10 * harness.PATIENCE)[0], (to_include, link_local), "left")
+    stats = env.stats()
+    check(stats["Icmp6InGroupMembQueries"] >= 1 and stats["Icmp6InErrors"] == 0, f"{stats}")
+
+
 @case
 def vlan(env):
     """Tagged frames through the TAP, written by hand: not every kernel here has VLAN devices."""

@@ -5,6 +5,7 @@
  *     ipv6_peer tcp-echo PORT             takes one connection and sends back what it gets
  *     ipv6_peer tcp-client ADDRESS PORT   sends standard input, then writes what comes back
  *     ipv6_peer udp-echo PORT COUNT       sends that many datagrams back
+ *     ipv6_peer group-echo GROUP PORT COUNT   the same to the group, for datagrams that come to it
  */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -104,6 +105,29 @@ static void udp_echo(sc_lib *lib, const char *port, int count)
     sc_release(s);
 }
 
+static void group_echo(sc_lib *lib, const char *group, const char *port, int count)
+{
+    static uint8_t buf[PIECE_BYTES];
+    sc_addr any = address("::", port), to = address(group, port), from;
+    sc_sock *s = open_socket(lib, SC_DGRAM);
+    struct sc_ipv6_mreq r = {.interface = 0};
+    int off = 0;
+
+    memcpy(r.group, to.ip, sizeof(r.group));
+    must("bind", sc_bind(s, &any));
+    must("join", sc_setsockopt(s, SC_SOL_IPV6, SC_IPV6_JOIN_GROUP, &r, sizeof(r)));
+    must("loop", sc_setsockopt(s, SC_SOL_IPV6, SC_IPV6_MULTICAST_LOOP, &off, sizeof(off)));
+    puts("ready");
+    fflush(stdout);
+    while (count-- > 0) {
+        ssize_t n = sc_recvfrom(s, buf, sizeof(buf), 0, &from);
+
+        must("recvfrom", n);
+        must("sendto", sc_sendto(s, buf, (size_t)n, 0, &to));
+    }
+    sc_release(s);
+}
+
 int main(int argc, char **argv)
 {
     sc_lib *lib = NULL;
@@ -115,6 +139,8 @@ int main(int argc, char **argv)
         tcp_client(lib, argv[2], argv[3]);
     else if (argc == 4 && !strcmp(argv[1], "udp-echo"))
         udp_echo(lib, argv[2], atoi(argv[3]));
+    else if (argc == 5 && !strcmp(argv[1], "group-echo"))
+        group_echo(lib, argv[2], argv[3], atoi(argv[4]));
     else
         must("arguments", -1);
     sc_lib_close(lib);

@@ -14,7 +14,7 @@
 static void tame(struct sg_cmd *c, uint8_t how)
 {
     if (how & 1)
-        c->flags = 0, c->pad = 0, c->pad2 = 0;
+        c->flags = 0, c->pad = 0, c->value2 = 0;
     if (how & 2)
         c->op %= SG_CMD_COUNT;
     if (how & 4)

@@ -32,6 +32,7 @@
 #define IP6_OPT_PAD1       0u
 #define IP6_OPT_PADN       1u
 #define IP6_OPT_ALERT      5u /* router alert (RFC 2711) */
+#define IP6_ALERT_MLD      0u /* its value */
 
 /** A parsed fixed header; the pointers lead into the packet. */
 struct ip6_pkt {
@@ -85,6 +86,24 @@ static inline bool ip6_is_multicast(const uint8_t *a)
 static inline bool ip6_is_link_local(const uint8_t *a)
 {
     return a[0] == 0xfe && (a[1] & 0xc0) == 0x80;
+}
+
+/** Scope of a group (RFC 4291 2.7). */
+static inline uint8_t ip6_group_scope(const uint8_t *group)
+{
+    return group[1] & 15;
+}
+
+#define IP6_SCOPE_INTERFACE 1u
+#define IP6_SCOPE_LINK      2u
+
+/** All nodes, of this interface or this link (RFC 4291 2.7.1). */
+static inline bool ip6_is_all_nodes(const uint8_t *group)
+{
+    static const uint8_t tail[14] = {[13] = 1};
+
+    return group[0] == 0xff && (group[1] == IP6_SCOPE_INTERFACE || group[1] == IP6_SCOPE_LINK) &&
+           memcmp(group + 2, tail, sizeof(tail)) == 0;
 }
 
 static inline bool ip6_is_unspecified(const uint8_t *a)

@@ -644,6 +644,9 @@ static int run_setopt(struct fake *f, const struct sg_cmd *c)
     f->seen.opt_level = c->arg0;
     f->seen.opt_name = c->arg1;
     f->seen.opt_value = c->value;
+    f->seen.opt_value2 = c->value2;
+    f->seen.opt_scope = c->scope;
+    f->seen.opt_family = c->family;
     memcpy(f->seen.opt_addr, c->addr, sizeof(f->seen.opt_addr));
     f->seen.opt_count++;
     return c->arg1 > 30 && c->arg0 != 0 && c->arg0 != 17 ? -ENOPROTOOPT : 0;
@@ -702,7 +705,7 @@ static int run_region(struct fake *f, const struct sg_cmd *c)
 
 static int run_command(struct fake *f, const struct sg_cmd *c, uint64_t *value)
 {
-    REQUIRE(c->flags == 0 && c->pad == 0 && c->pad2 == 0);
+    REQUIRE(c->flags == 0 && c->pad == 0);
     if (c->op == SG_CMD_NOP)
         return 0;
     REQUIRE(c->slot && c->slot < f->o.slots);

@@ -92,7 +92,9 @@ struct fake_seen {
     uint32_t listen_backlog, listen_overflow;
     uint32_t shutdown_how;
     uint32_t opt_level, opt_name, opt_count; /* last SG_CMD_SETOPT, and how many */
-    uint64_t opt_value;
+    uint64_t opt_value, opt_value2;
+    uint32_t opt_scope;
+    uint16_t opt_family;
     uint8_t opt_addr[16];
     uint32_t closes, grants, releases, opens;
     uint64_t rx_head; /* of the slot asked about */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Life of a socket, options, datagrams. */
+#include <netinet/in.h>
 #include <sys/time.h>
 
 #include "tests/unit/client/client_test.h"
@@ -469,7 +470,6 @@ Test(socket, memberships_carry_their_addresses)
         {"posix", 0, SC_IP_ADD_SOURCE_MEMBERSHIP, 39, 12, 0},
         {"zerynth", SC_SOL_IP, SC_IP_BLOCK_SOURCE, 38, 12, 0},
         {"posix", 0, SC_IP_ADD_MEMBERSHIP, 0, 7, -EINVAL},
-        {"posix", 0, SC_IP_ADD_MEMBERSHIP, 0, 12, -ENODEV}, /* ip_mreqn with an interface number */
         {"posix", 0, SC_IP_BLOCK_SOURCE, 0, 8, -EINVAL},
     };
 
@@ -489,6 +489,79 @@ Test(socket, memberships_carry_their_addresses)
         }
         env_close(&e);
     }
+}
+
+/* What the daemon is asked for. */
+static struct fake_seen group_option(int level, int name, const void *val, size_t len)
+{
+    struct env e = env_open("posix");
+    sc_sock *s = stream_new(&e);
+    struct fake_seen seen;
+
+    cr_assert_eq(sc_setsockopt(s, level, name, val, len), 0);
+    cr_assert_eq(sc_setsockopt(s, level, name, val, len - 1), -EINVAL);
+    fake_seen(e.f, 0, &seen);
+    cr_assert_eq(seen.opt_count, 1);
+    cr_assert_eq(seen.opt_level, 0);
+    env_close(&e);
+    return seen;
+}
+
+Test(socket, memberships_of_ipv6_carry_group_and_interface)
+{
+    static const struct sc_ipv6_mreq r = {{0xff, 0x15, [15] = 1}, 3};
+    struct fake_seen seen = group_option(SC_SOL_IPV6, SC_IPV6_JOIN_GROUP, &r, sizeof(r));
+
+    cr_assert(seen.opt_name == 35 && seen.opt_family == AF_INET6 && seen.opt_scope == 3);
+    cr_assert_arr_eq(seen.opt_addr, r.group, 16);
+    seen = group_option(SC_SOL_IPV6, SC_IPV6_LEAVE_GROUP, &r, sizeof(r));
+    cr_assert_eq(seen.opt_name, 36);
+}
+
+Test(socket, interface_numbers_of_ipv4_memberships_go_before_addresses)
+{
+    struct env e = env_open("posix");
+    sc_sock *s = stream_new(&e);
+    struct sc_ip_mreqn r = {{233, 1, 2, 3}, {192, 0, 2, 1}, 2};
+    struct fake_seen seen;
+
+    cr_assert_eq(sc_setsockopt(s, SC_SOL_IP, SC_IP_ADD_MEMBERSHIP, &r, sizeof(r)), 0);
+    fake_seen(e.f, 0, &seen);
+    cr_assert(seen.opt_scope == 2 && seen.opt_addr[0] == 233 && seen.opt_addr[4] == 0);
+    r.ifnum = 0;
+    cr_assert_eq(sc_setsockopt(s, SC_SOL_IP, SC_IP_MULTICAST_IF, &r, sizeof(r)), 0);
+    fake_seen(e.f, 0, &seen);
+    cr_assert(seen.opt_scope == 0 && seen.opt_name == 32 && seen.opt_addr[4] == 192);
+    env_close(&e);
+}
+
+Test(socket, protocol_independent_memberships_carry_addresses_of_either_family)
+{
+    struct group_source_req r = {.gsr_interface = 2};
+    struct sockaddr_in *group4 = (struct sockaddr_in *)&r.gsr_group;
+    struct sockaddr_in *source4 = (struct sockaddr_in *)&r.gsr_source;
+    struct sockaddr_in6 *group6 = (struct sockaddr_in6 *)&r.gsr_group;
+    struct sockaddr_in6 *source6 = (struct sockaddr_in6 *)&r.gsr_source;
+    struct fake_seen seen;
+    struct env e;
+
+    *group4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = {htonl(0xe9010203)}};
+    *source4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = {htonl(0xc0000201)}};
+    seen = group_option(SC_SOL_IP, SC_MCAST_JOIN_SOURCE_GROUP, &r, sizeof(r));
+    cr_assert(seen.opt_name == 39 && seen.opt_scope == 2 && seen.opt_addr[0] == 233 &&
+              seen.opt_addr[8] == 192);
+    seen = group_option(SC_SOL_IP, SC_MCAST_LEAVE_GROUP, &r, sizeof(struct group_req));
+    cr_assert(seen.opt_name == 36 && seen.opt_addr[8] == 0);
+    e = env_open("posix");
+    cr_assert_eq(sc_setsockopt(stream_new(&e), SC_SOL_IPV6, SC_MCAST_JOIN_GROUP, &r, sizeof(r)), -EINVAL,
+                 "of the other family");
+    env_close(&e);
+    *group6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_addr = {{{0xff, 0x15, [15] = 7}}}};
+    *source6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_addr = {{{0x20, 1, [15] = 9}}}};
+    seen = group_option(SC_SOL_IPV6, SC_MCAST_BLOCK_SOURCE, &r, sizeof(r));
+    cr_assert(seen.opt_name == 38 && seen.opt_family == AF_INET6 && seen.opt_addr[15] == 7);
+    cr_assert_arr_eq(&seen.opt_value, source6->sin6_addr.s6_addr, 8);
+    cr_assert_arr_eq(&seen.opt_value2, source6->sin6_addr.s6_addr + 8, 8);
 }
 
 Test(socket, unknown_options_are_refused_or_ignored_by_profile)

@@ -51,7 +51,7 @@ Test(worker, unknown_commands_are_enosys_and_reserved_fields_must_be_zero)
     cr_assert_eq(peer_command(&s, (struct sg_cmd){.op = UINT16_MAX, .flags = 1}), -ENOSYS);
     cr_assert_eq(peer_command(&s, (struct sg_cmd){.op = SG_CMD_NOP, .flags = 1}), -EINVAL);
     cr_assert_eq(peer_command(&s, (struct sg_cmd){.op = SG_CMD_NOP, .pad = 1}), -EINVAL);
-    cr_assert_eq(peer_command(&s, (struct sg_cmd){.op = SG_CMD_NOP, .pad2 = 1}), -EINVAL);
+    cr_assert_eq(peer_command(&s, (struct sg_cmd){.op = SG_CMD_NOP, .value2 = 1}), -EINVAL);
     peer_detach(&s);
     rig_stop(&rig);
 }
