@@ -37,9 +37,9 @@ static unsigned carry(struct host *from, struct host *to)
     struct pktbuf *p[BATCH];
     unsigned n, total = 0;
 
-    while ((n = engine_tx_peek(from->e, p, BATCH, from->now_us))) {
+    while ((n = engine_tx_peek(from->e, 0, p, BATCH, from->now_us))) {
         engine_rx(to->e, p, n, to->now_us);
-        engine_tx_consume(from->e, n);
+        engine_tx_consume(from->e, 0, n);
         total += n;
     }
     return total;
@@ -88,7 +88,7 @@ void server_turn(struct pktbuf *p[], unsigned n, unsigned connections)
     }
     engine_kick(server.e, server.sid, kicks, count, server.now_us);
     engine_timers(server.e, server.now_us);
-    (void)engine_tx_peek(server.e, p, BATCH, server.now_us);
+    (void)engine_tx_peek(server.e, 0, p, BATCH, server.now_us);
     engine_publish(server.e, server.now_us);
 }
 
@@ -150,11 +150,11 @@ int main(int argc, char **argv)
         client.now_us = server.now_us += 20;
         for (unsigned i = 0; i < connections; i++)
             app_send(&client, client_slot[i], buf, sizeof(buf));
-        while ((n = engine_tx_peek(client.e, p, BATCH, client.now_us))) {
+        while ((n = engine_tx_peek(client.e, 0, p, BATCH, client.now_us))) {
             unsigned taken = n;
 
             server_turn(p, n, connections);
-            engine_tx_consume(client.e, taken);
+            engine_tx_consume(client.e, 0, taken);
             carry(&server, &client);
         }
         host_run(&client);

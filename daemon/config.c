@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/config.h"
 
-#include <arpa/inet.h>
+#include "daemon/config_int.h"
+
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <ini.h>
 #include <stdarg.h>
@@ -21,23 +21,22 @@
 #define TIMER_US_MAX   UINT64_C(4000000000)
 #define SECONDS_MAX    UINT64_C(1000000)
 #define HEAP_BYTES_MAX (1024 * GIB)
-#define IP6_MTU_MIN    1280u /* RFC 8200 5 */
-#define VLAN_MAX       4094u
 
 #define FIELD(f)       .offset = offsetof(struct config, f), .size = sizeof(((struct config *)0)->f)
 #define ENGINE(f)      FIELD(engine.f)
 
 /* clang-format off */
 const struct config_key config_keys[] = {
-    {"network", "device", CONFIG_TEXT, FIELD(device), 1, 0, "tap:sg0", "device", "SPEC",
-     "network device to own, as KIND:NAME"},
+    {"network", "device", CONFIG_DEVICES, FIELD(devices), 0, 0, "tap:sg0", "device", "SPEC",
+     "network device to own, as KIND:NAME; \"name N\", \"mtu N\", \"mac M\", \"accept_ra yes\" may follow; "
+     "may be repeated"},
     {"network", "address", CONFIG_NETWORKS, FIELD(addresses), 0, 0, "10.77.0.2/24", "address", "A/LEN",
-     "IPv4 or IPv6 address to answer for, and its network, or dhcp; \"vlan ID\" may follow; "
+     "IPv4 or IPv6 address to answer for, and its network, or dhcp; \"dev NAME\" and \"vlan ID\" may follow; "
      "may be repeated"},
     {"network", "gateway", CONFIG_GATEWAYS, FIELD(gateways), 0, 0, "", "gateway", "A",
-     "router for all other networks, one for each family; empty: none"},
+     "router for all other networks, one for each family; \"dev NAME\" may follow; empty: none"},
     {"network", "route", CONFIG_ROUTES, FIELD(routes), 0, 0, "", "route", "NET",
-     "\"PREFIX/LEN via ADDRESS\": router for one network; may be repeated"},
+     "\"PREFIX/LEN via ADDRESS\": router for one network; \"dev NAME\" may follow; may be repeated"},
     {"network", "ipv6", CONFIG_BOOL, FIELD(ipv6), 0, 0, "yes", NULL, NULL,
      "speak IPv6, with a link-local address of its own, if the MTU is 1280 or more"},
     {"network", "accept_ra", CONFIG_BOOL, FIELD(accept_ra), 0, 0, "no", NULL, NULL,
@@ -193,8 +192,7 @@ const struct config_key config_keys[] = {
 
 const size_t config_key_count = ARRAY_LEN(config_keys);
 
-static int fail(char *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static int fail(char *error, const char *format, ...)
+int config_fail(char *error, const char *format, ...)
 {
     va_list ap;
 
@@ -217,8 +215,7 @@ static bool is_power(uint64_t v)
     return v && !(v & (v - 1));
 }
 
-/* Digits of the given base only: no sign, no space, no overflow. */
-static bool parse_digits(const char *text, unsigned base, uint64_t *ret, const char **end)
+bool config_parse_digits(const char *text, unsigned base, uint64_t *ret, const char **end)
 {
     uint64_t v = 0;
     const char *p = text;
@@ -238,7 +235,7 @@ bool config_parse_bytes(const char *text, uint64_t *ret)
     const char *end;
     uint64_t v, unit = 1;
 
-    if (!parse_digits(text, 10, &v, &end))
+    if (!config_parse_digits(text, 10, &v, &end))
         return false;
     if (*end) {
         unit = *end == 'K' ? KIB : *end == 'M' ? MIB : *end == 'G' ? GIB : 0;
@@ -303,10 +300,15 @@ void config_allowed(const struct config_key *key, char *buf, size_t bytes)
     case CONFIG_BOOL:
         (void)snprintf(buf, bytes, "yes or no");
         break;
-    case CONFIG_NETWORKS:
+    case CONFIG_DEVICES:
         (void)snprintf(buf, bytes,
-                       "at most %u addresses such as 192.0.2.1/24, 2001:db8::1/64, 192.0.2.1/24 vlan 5; dhcp",
-                       ENGINE_ADDR_MAX);
+                       "KIND:NAME, then any of: name WORD, mtu BYTES, mac ADDRESS, accept_ra yes|no");
+        break;
+    case CONFIG_NETWORKS:
+        (void)snprintf(
+            buf, bytes,
+            "at most %u addresses such as 192.0.2.1/24, 2001:db8::1/64, 192.0.2.1/24 dev sg0 vlan 5; dhcp",
+            ENGINE_ADDR_MAX);
         break;
     case CONFIG_GATEWAYS:
         (void)snprintf(buf, bytes, "addresses such as 192.0.2.254 or fe80::1, or nothing");
@@ -351,7 +353,7 @@ static bool parse_number(const struct config_key *key, const char *value, uint64
     if (key->type == CONFIG_BYTES || key->type == CONFIG_LOG2) {
         if (!config_parse_bytes(value, &v))
             return false;
-    } else if (!parse_digits(value, key->type == CONFIG_OCTAL ? 8 : 10, &v, &end) || *end) {
+    } else if (!config_parse_digits(value, key->type == CONFIG_OCTAL ? 8 : 10, &v, &end) || *end) {
         return false;
     }
     if (v < key->min || v > key->max)
@@ -376,179 +378,10 @@ static bool parse_word(const char *words, const char *value, uint64_t *ret)
     return false;
 }
 
-/* ---- Addresses and routes ----------------------------------------------------------------------- */
-
-/* One item of a list, and what separates them. */
-#define ITEM_MAX (INET6_ADDRSTRLEN + INET6_ADDRSTRLEN + 16)
-
-static bool parse_address(const char *text, struct ip_addr *ret)
-{
-    *ret = (struct ip_addr){.family = strchr(text, ':') ? SG_AF_INET6 : SG_AF_INET};
-    if (inet_pton(ret->family == SG_AF_INET6 ? AF_INET6 : AF_INET, text, ret->ip) != 1)
-        return false;
-    /* One device: a link-local address needs no more to be complete. */
-    ret->scope = ret->ip[0] == 0xfe && (ret->ip[1] & 0xc0) == 0x80 && ret->family == SG_AF_INET6;
-    return true;
-}
-
-/* ADDRESS/LEN */
-static bool parse_network(const char *text, struct ip_addr *ret, uint8_t *prefix)
-{
-    const char *slash = strchr(text, '/'), *end;
-    char addr[INET6_ADDRSTRLEN];
-    uint64_t bits;
-
-    if (!slash || (size_t)(slash - text) >= sizeof(addr))
-        return false;
-    memcpy(addr, text, (size_t)(slash - text));
-    addr[slash - text] = '\0';
-    if (!parse_address(addr, ret) || !parse_digits(slash + 1, 10, &bits, &end) || *end ||
-        bits > (ret->family == SG_AF_INET6 ? 128u : 32u))
-        return false;
-    *prefix = (uint8_t)bits;
-    return true;
-}
-
-static bool add_network(void *list, const char *item)
-{
-    struct config_addrs *l = list;
-    struct engine_addr a = {.ifindex = 0};
-    char net[INET6_ADDRSTRLEN + 8];
-    unsigned vlan = 0;
-    int used = 0;
-
-    if (!strcmp(item, "dhcp")) {
-        l->dhcp = true;
-        return true;
-    }
-    if (sscanf(item, "%53s%n vlan %4u%n", net, &used, &vlan, &used) < 1 || item[used])
-        return false;
-    if (strchr(item, ' ') && (vlan < 1 || vlan > VLAN_MAX))
-        return false;
-    if (l->count == ENGINE_ADDR_MAX || !parse_network(net, &a.addr, &a.prefix))
-        return false;
-    l->vlan[l->count] = (uint16_t)vlan;
-    l->v[l->count++] = a;
-    return true;
-}
-
-static bool add_gateway(void *list, const char *item)
-{
-    struct config_routes *l = list;
-    struct engine_route r = {.ifindex = ENGINE_IF_ANY};
-
-    if (l->count == ENGINE_ROUTE_MAX || !parse_address(item, &r.gateway))
-        return false;
-    r.dst.family = r.gateway.family;
-    l->v[l->count++] = r;
-    return true;
-}
-
-static bool add_route(void *list, const char *item)
-{
-    struct config_routes *l = list;
-    struct engine_route r = {.ifindex = ENGINE_IF_ANY};
-    char net[INET6_ADDRSTRLEN + 8], via[INET6_ADDRSTRLEN];
-    int used = 0;
-
-    if (l->count == ENGINE_ROUTE_MAX || sscanf(item, "%53s via %45s%n", net, via, &used) != 2 || item[used])
-        return false;
-    if (!parse_network(net, &r.dst, &r.prefix) || !parse_address(via, &r.gateway) ||
-        r.dst.family != r.gateway.family)
-        return false;
-    r.dst.scope = 0;
-    l->v[l->count++] = r;
-    return true;
-}
-
-static bool add_items(void *list, const char *value, bool (*add)(void *list, const char *item))
-{
-    while (*value) {
-        char item[ITEM_MAX];
-        size_t n = strcspn(value, ",");
-
-        if (n >= sizeof(item))
-            return false;
-        memcpy(item, value, n);
-        while (n && item[n - 1] == ' ')
-            n--;
-        item[n] = '\0';
-        if (!add(list, item + strspn(item, " ")))
-            return false;
-        value += strcspn(value, ",");
-        value += *value == ',';
-    }
-    return true;
-}
-
-/* All of them or none: a list that is half right changes nothing. */
-static bool add_list(struct config *cfg, const struct config_key *key, const char *value, bool afresh)
-{
-    union {
-        struct config_addrs addrs;
-        struct config_routes routes;
-    } l;
-    char *field = (char *)cfg + key->offset;
-    bool ok;
-
-    assert(key->size <= sizeof(l));
-    memcpy(&l, field, key->size);
-    if (afresh)
-        memset(&l, 0, sizeof(l));
-    ok = add_items(&l, value,
-                   key->type == CONFIG_NETWORKS   ? add_network
-                   : key->type == CONFIG_GATEWAYS ? add_gateway
-                                                  : add_route);
-    if (ok)
-        memcpy(field, &l, key->size);
-    return ok;
-}
-
 bool config_is_list(const struct config_key *key)
 {
-    return key->type == CONFIG_NETWORKS || key->type == CONFIG_GATEWAYS || key->type == CONFIG_ROUTES;
-}
-
-const uint8_t *config_address4(const struct config *cfg)
-{
-    static const uint8_t none[4];
-
-    for (unsigned i = 0; i < cfg->addresses.count; i++)
-        if (cfg->addresses.v[i].addr.family == SG_AF_INET)
-            return cfg->addresses.v[i].addr.ip;
-    return none;
-}
-
-const char *config_addr_text(const struct ip_addr *a, char *buf)
-{
-    buf[0] = '\0';
-    (void)inet_ntop(a->family == SG_AF_INET6 ? AF_INET6 : AF_INET, a->ip, buf, INET6_ADDRSTRLEN);
-    return buf;
-}
-
-static bool set_mac(struct config *cfg, const char *value)
-{
-    uint8_t mac[6];
-    const char *p = value;
-
-    if (!*value) {
-        cfg->mac_set = false;
-        return true;
-    }
-    for (int i = 0; i < 6; i++, p += 3) {
-        char pair[3] = {p[0], p[0] ? p[1] : '\0', '\0'};
-
-        if (!isxdigit((unsigned char)pair[0]) || !isxdigit((unsigned char)pair[1]))
-            return false;
-        if (p[2] != (i < 5 ? ':' : '\0'))
-            return false;
-        mac[i] = (uint8_t)strtoul(pair, NULL, 16);
-    }
-    if ((mac[0] & 1) || !(mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]))
-        return false;
-    memcpy(cfg->mac, mac, sizeof(mac));
-    cfg->mac_set = true;
-    return true;
+    return key->type == CONFIG_DEVICES || key->type == CONFIG_NETWORKS || key->type == CONFIG_GATEWAYS ||
+           key->type == CONFIG_ROUTES;
 }
 
 static bool parse_when(const char *value, uint64_t *ret)
@@ -607,23 +440,25 @@ static bool set_value(struct config *cfg, const struct config_key *key, const ch
             return false;
         store_number(cfg, key, v);
         return true;
+    case CONFIG_DEVICES:
     case CONFIG_NETWORKS:
     case CONFIG_GATEWAYS:
     case CONFIG_ROUTES:
-        return add_list(cfg, key, value, true);
+        return config_list_add(cfg, key, value, true);
     case CONFIG_MAC:
-        return set_mac(cfg, value);
+        cfg->mac_set = *value != '\0';
+        return !*value || config_parse_mac(value, cfg->mac);
     }
     return false;
 }
 
 static int refuse(const struct config_key *key, const char *value, char *error)
 {
-    char allowed[128];
+    char allowed[160];
 
     config_allowed(key, allowed, sizeof(allowed));
-    return fail(error, "%s.%s: \"%.100s\" is not allowed; it must be %s", key->section, key->name, value,
-                allowed);
+    return config_fail(error, "%s.%s: \"%.100s\" is not allowed; it must be %s", key->section, key->name,
+                       value, allowed);
 }
 
 int config_set(struct config *cfg, const struct config_key *key, const char *value, char *error)
@@ -633,7 +468,7 @@ int config_set(struct config *cfg, const struct config_key *key, const char *val
 
 int config_add(struct config *cfg, const struct config_key *key, const char *value, char *error)
 {
-    return add_list(cfg, key, value, false) ? 0 : refuse(key, value, error);
+    return config_list_add(cfg, key, value, false) ? 0 : refuse(key, value, error);
 }
 
 void config_init(struct config *cfg)
@@ -663,7 +498,7 @@ struct reader {
 static void reader_fail(struct reader *r, const char *text)
 {
     if (!r->failed)
-        (void)fail(r->error, "%s:%u: %s", r->name, r->line, text);
+        (void)config_fail(r->error, "%s:%u: %s", r->name, r->line, text);
     r->failed = true;
 }
 
@@ -752,167 +587,38 @@ int config_read(struct config *cfg, FILE *f, const char *name, char *error)
     int bad_line = ini_parse_stream(reader_line, &r, reader_setting, &r);
 
     if (ferror(f))
-        return fail(error, "%s: can't be read: %s", name, strerror(errno));
+        return config_fail(error, "%s: can't be read: %s", name, strerror(errno));
     if (bad_line > 0 && (!r.failed || (unsigned)bad_line < r.line)) {
         /* libinih found a line that is no setting, before anything that the handler refused. */
         r.failed = false;
         r.line = (unsigned)bad_line;
         reader_fail(&r, "neither [section], nor key = value, nor a comment (# or ;)");
     } else if (bad_line < 0) {
-        return fail(error, "%s: %s", name, "out of memory");
+        return config_fail(error, "%s: %s", name, "out of memory");
     }
     return r.failed ? -EINVAL : 0;
 }
 
 /* ---- Settings against each other ------------------------------------------------------------------ */
 
-static uint32_t be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-/* An address that one host may have: not 0/8, loopback, multicast or above. */
-static bool is_host_address(uint32_t a)
-{
-    return a >> 24 != 0 && a >> 24 != 127 && a >> 24 < 224;
-}
-
-static int check_address4(const struct engine_addr *a, char *error)
-{
-    uint32_t own = be32(a->addr.ip), mask = a->prefix ? UINT32_MAX << (32 - a->prefix) : 0;
-    char text[INET6_ADDRSTRLEN];
-
-    (void)config_addr_text(&a->addr, text);
-    if (!is_host_address(own))
-        return fail(error, "network.address: %s can't be the address of a host; choose a unicast address",
-                    text);
-    /* RFC 3021: the two addresses of a /31 are both hosts. */
-    if (a->prefix <= 30 && ((own & ~mask) == 0 || (own & ~mask) == ~mask))
-        return fail(error, "network.address: %s/%u is the %s address of its network; choose one between",
-                    text, a->prefix, own & ~mask ? "broadcast" : "network");
-    return 0;
-}
-
-static int check_address6(const struct config *cfg, const struct engine_addr *a, char *error)
-{
-    char text[INET6_ADDRSTRLEN];
-
-    (void)config_addr_text(&a->addr, text);
-    if (!cfg->ipv6)
-        return fail(error, "network.address: %s needs network.ipv6 = yes", text);
-    if (cfg->mtu && cfg->mtu < IP6_MTU_MIN)
-        return fail(error, "network.mtu: %u is below 1280, which the address %s needs", cfg->mtu, text);
-    /* Multicast; unspecified, loopback and mapped IPv4 addresses begin with ten zero bytes. */
-    if (a->addr.ip[0] == 0xff || !memcmp(a->addr.ip, (uint8_t[10]){0}, 10))
-        return fail(error, "network.address: %s can't be the address of a host; choose a unicast address",
-                    text);
-    return 0;
-}
-
-/* Is `gateway` a neighbour by one of our networks, and not ourselves? */
-static bool is_neighbor(const struct config *cfg, const struct ip_addr *gateway)
-{
-    bool near = gateway->scope != 0;
-
-    for (unsigned i = 0; i < cfg->addresses.count; i++) {
-        const struct engine_addr *a = &cfg->addresses.v[i];
-        unsigned bytes = a->prefix / 8, rest = a->prefix % 8;
-
-        if (a->addr.family != gateway->family)
-            continue;
-        if (!memcmp(a->addr.ip, gateway->ip, sizeof(gateway->ip)))
-            return false;
-        near |= !memcmp(a->addr.ip, gateway->ip, bytes) &&
-                (!rest || !((a->addr.ip[bytes] ^ gateway->ip[bytes]) >> (8 - rest)));
-    }
-    return near;
-}
-
-static int check_gateway(const struct config *cfg, const char *key, const struct ip_addr *gateway,
-                         char *error)
-{
-    char text[INET6_ADDRSTRLEN];
-
-    (void)config_addr_text(gateway, text);
-    if (gateway->family == SG_AF_INET ? !is_host_address(be32(gateway->ip)) : gateway->ip[0] == 0xff)
-        return fail(error, "network.%s: %s can't be a router; name another host's address", key, text);
-    for (unsigned i = 0; i < cfg->addresses.count; i++)
-        if (!memcmp(&cfg->addresses.v[i].addr, gateway, sizeof(*gateway)))
-            return fail(error, "network.%s: %s can't be a router; name another host's address", key, text);
-    if (!is_neighbor(cfg, gateway))
-        return fail(error, "network.%s: %s is not in the network of network.address; a router must be", key,
-                    text);
-    return 0;
-}
-
-/* Interfaces beside the untagged one. */
-static unsigned vlan_count(const struct config_addrs *a)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < a->count; i++) {
-        bool seen = !a->vlan[i];
-
-        for (unsigned k = 0; k < i; k++)
-            seen |= a->vlan[k] == a->vlan[i];
-        n += !seen;
-    }
-    return n;
-}
-
-static int check_distinct(const struct config_addrs *a, char *error)
-{
-    char text[INET6_ADDRSTRLEN];
-
-    for (unsigned i = 0; i < a->count; i++)
-        for (unsigned k = 0; k < i; k++)
-            if (!memcmp(&a->v[i].addr, &a->v[k].addr, sizeof(a->v[i].addr)) &&
-                (!a->v[i].addr.scope || a->vlan[i] == a->vlan[k]))
-                return fail(error, "network.address: %s is given twice; keep one of the two",
-                            config_addr_text(&a->v[i].addr, text));
-    return 0;
-}
-
-static int check_addresses(const struct config *cfg, char *error)
-{
-    int rc = check_distinct(&cfg->addresses, error);
-
-    if (1 + vlan_count(&cfg->addresses) > ENGINE_IF_MAX)
-        return fail(error, "network.address: at most %u VLANs are allowed", ENGINE_IF_MAX - 1);
-
-    for (unsigned i = 0; !rc && i < cfg->addresses.count; i++)
-        rc = cfg->addresses.v[i].addr.family == SG_AF_INET ? check_address4(&cfg->addresses.v[i], error)
-                                                           : check_address6(cfg, &cfg->addresses.v[i], error);
-    for (unsigned i = 0; !rc && i < cfg->gateways.count; i++)
-        rc = check_gateway(cfg, "gateway", &cfg->gateways.v[i].gateway, error);
-    for (unsigned i = 0; !rc && i < cfg->routes.count; i++)
-        rc = check_gateway(cfg, "route", &cfg->routes.v[i].gateway, error);
-    if (!rc && cfg->gateways.count + cfg->routes.count > ENGINE_ROUTE_MAX)
-        rc = fail(error, "network.route: at most %u routes are allowed", ENGINE_ROUTE_MAX);
-    return rc;
-}
-
 int config_check(const struct config *cfg, char *error)
 {
     const struct engine_config *e = &cfg->engine;
 
-    if (!strchr(cfg->device, ':'))
-        return fail(error, "network.device: \"%s\" has no kind; write KIND:NAME, such as tap:sg0",
-                    cfg->device);
     if (cfg->mtu && cfg->mtu < 576)
-        return fail(error, "network.mtu: %u is below 576; use 0 for the device's own, or 576 to 65535",
-                    cfg->mtu);
+        return config_fail(error, "network.mtu: %u is below 576; use 0 for the device's own, or 576 to 65535",
+                           cfg->mtu);
     if (cfg->control_path[0] != '/' && cfg->control_path[0] != '.')
-        return fail(error, "control.path: \"%s\" is no path; start it with /", cfg->control_path);
+        return config_fail(error, "control.path: \"%s\" is no path; start it with /", cfg->control_path);
     if (cfg->heap_bytes % (UINT64_C(1) << SG_REGION_LOG2_MAX))
-        return fail(error, "session.heap_bytes: must be a multiple of 16M");
+        return config_fail(error, "session.heap_bytes: must be a multiple of 16M");
     if (cfg->buffer_bytes > cfg->heap_bytes)
-        return fail(error, "session.buffer_bytes: must not be larger than session.heap_bytes");
+        return config_fail(error, "session.buffer_bytes: must not be larger than session.heap_bytes");
     if (e->port_min > e->port_max)
-        return fail(error, "ip.port_min: %u is above ip.port_max (%u)", e->port_min, e->port_max);
+        return config_fail(error, "ip.port_min: %u is above ip.port_max (%u)", e->port_min, e->port_max);
     if (e->mss_clamp && e->mss_clamp < 88)
-        return fail(error, "tcp.mss_clamp: %u is below 88; use 0 for none", e->mss_clamp);
+        return config_fail(error, "tcp.mss_clamp: %u is below 88; use 0 for none", e->mss_clamp);
     if (e->rto_min_us > e->rto_initial_us || e->rto_initial_us > e->rto_max_us)
-        return fail(error, "tcp.rto_initial_us: must lie between tcp.rto_min_us and tcp.rto_max_us");
-    return check_addresses(cfg, error);
+        return config_fail(error, "tcp.rto_initial_us: must lie between tcp.rto_min_us and tcp.rto_max_us");
+    return config_check_network(cfg, error);
 }

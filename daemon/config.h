@@ -27,16 +27,41 @@
 /* Bytes that a message of this module needs at most. */
 #define CONFIG_ERROR_MAX    512u
 
-/** Addresses and routes as the settings list them; the interfaces are told apart in stack.c. */
+/* Bytes of a device's name with its end. */
+#define CONFIG_NAME_MAX     16u
+
+/** A device. */
+struct config_device {
+    char spec[CONFIG_TEXT_MAX];
+    char name[CONFIG_NAME_MAX]; /* what "dev NAME" calls it */
+    uint16_t mtu;               /* 0: network.mtu */
+    uint8_t mac[6];
+    bool mac_set;           /* else network.mac, or the device's own */
+    bool ra_set, accept_ra; /* else network.accept_ra */
+};
+struct config_devices {
+    uint8_t count;
+    struct config_device v[ENGINE_DEV_MAX];
+};
+
+/** An interface as a setting names it: "dev NAME", "vlan ID". */
+struct config_place {
+    char dev[CONFIG_NAME_MAX]; /* empty: not named, the first device */
+    uint16_t vlan;             /* 0: untagged */
+};
+
+/** Addresses and routes as the settings list them; the interfaces get their numbers in stack.c. */
 struct config_addrs {
     uint8_t count;
-    bool dhcp; /* and an IPv4 address from a DHCP server */
+    bool dhcp; /* and an IPv4 address from a DHCP server: */
+    struct config_place dhcp_place;
     struct engine_addr v[ENGINE_ADDR_MAX];
-    uint16_t vlan[ENGINE_ADDR_MAX]; /* 0: untagged */
+    struct config_place place[ENGINE_ADDR_MAX];
 };
 struct config_routes {
     uint8_t count;
     struct engine_route v[ENGINE_ROUTE_MAX];
+    struct config_place place[ENGINE_ROUTE_MAX];
 };
 
 struct config {
@@ -44,10 +69,10 @@ struct config {
     struct config_addrs addresses;
     struct config_routes gateways, routes;
     bool ipv6, accept_ra;
-    char device[CONFIG_TEXT_MAX];
-    uint16_t mtu; /* 0: the device's own */
-    uint8_t mac[6];
-    bool mac_set; /* else the device's own */
+    struct config_devices devices;
+    uint16_t mtu;   /* of devices that don't say; 0: their own */
+    uint8_t mac[6]; /* of the only device */
+    bool mac_set;   /* else its own */
     uint32_t probe_ms;
 
     /* [control] */
@@ -94,7 +119,8 @@ enum config_type {
     CONFIG_MAC,    /* aa:bb:cc:dd:ee:ff, or empty for none */
 
     CONFIG_BOOL,     /* yes or no */
-    CONFIG_NETWORKS, /* ADDRESS/LEN [vlan ID], either family, several with commas between; repeatable */
+    CONFIG_DEVICES,  /* KIND:NAME and what follows; one in a line, repeatable */
+    CONFIG_NETWORKS, /* ADDRESS/LEN [dev NAME] [vlan ID], several with commas between; repeatable */
     CONFIG_GATEWAYS, /* addresses of routers, the same way */
     CONFIG_ROUTES,   /* PREFIX/LEN via ADDRESS, the same way */
 };
@@ -133,6 +159,15 @@ bool config_is_list(const struct config_key *key);
 
 /** As config_set(), for a setting that config_is_list(): add to what was set before. */
 int config_add(struct config *cfg, const struct config_key *key, const char *value, char *error);
+
+/** The number of the device that a setting calls `name`; empty: the first. -1: there is none. */
+int config_device_find(const struct config *cfg, const char *name);
+/** The SPECs of all devices, with commas between. */
+void config_device_specs(const struct config *cfg, char *buf, size_t bytes);
+/** What the device is to have: the MTU, 0 for its own; the hardware address, NULL for its own. */
+uint16_t config_device_mtu(const struct config *cfg, unsigned dev);
+const uint8_t *config_device_mac(const struct config *cfg, unsigned dev);
+bool config_device_ra(const struct config *cfg, unsigned dev);
 
 /** The first IPv4 address; all zero when there is none. */
 const uint8_t *config_address4(const struct config *cfg);

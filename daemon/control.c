@@ -488,8 +488,11 @@ int control_take_news(struct control *c)
         case WORKER_NEWS_NOTICE:
             log_warning("%s", news.text);
             break;
+        case WORKER_NEWS_DEVICE:
+            log_error("%s; going on without it", news.text);
+            break;
         case WORKER_NEWS_FAILED:
-            log_error("%s: %s", c->p.cfg->device, news.text);
+            log_error("%s", news.text);
             rc = -EIO;
             break;
         }

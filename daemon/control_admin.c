@@ -16,6 +16,7 @@
 #define SESSIONS_PAGE  64u  /* at most 120 bytes each */
 #define NEIGHBORS_PAGE 128u /* at most 60 bytes each */
 #define COUNTERS_MAX   512u /* at most 80 bytes each */
+#define ADDRESSES_MAX  64u  /* at most 60 bytes each; more than the engine has */
 
 static_assert(SOCKETS_PAGE * 600 < CONTROL_PACKET_MAX, "a page fits a packet");
 static_assert(COUNTERS_MAX * 80 < CONTROL_PACKET_MAX, "all counters fit a packet");
@@ -24,6 +25,17 @@ struct socket_entry {
     struct engine_sock_info info;
     int32_t session, pid;
     char program[SESSION_PROGRAM_MAX];
+};
+
+struct device_page {
+    struct {
+        struct engine_if_info info; /* of its untagged interface */
+        struct device_stats stats;
+        bool failed;
+    } v[ENGINE_DEV_MAX];
+    unsigned address_count;
+    struct engine_addr_info addresses[ADDRESSES_MAX];
+    struct engine_if_info on[ADDRESSES_MAX]; /* the interface of each */
 };
 
 /* One answer with all that it points to. */
@@ -42,20 +54,28 @@ struct admin_page {
             const char *name;
             uint64_t value;
         } counters[COUNTERS_MAX];
+        struct device_page devices;
     };
     union {
         Sockgate__Socket socket[SOCKETS_PAGE];
         Sockgate__Neighbor neighbor[NEIGHBORS_PAGE];
         Sockgate__Session session[SESSIONS_PAGE];
         Sockgate__Counter counter[COUNTERS_MAX];
+        struct {
+            Sockgate__Device device[ENGINE_DEV_MAX];
+            Sockgate__Address address[ADDRESSES_MAX];
+            Sockgate__Address *addresses[ENGINE_DEV_MAX][ADDRESSES_MAX];
+        } devices;
     } message;
-    char devices[128];
+    char kinds[128];
+    char specs[ENGINE_DEV_MAX * (CONFIG_TEXT_MAX + 2)];
     void *list[COUNTERS_MAX]; /* of pointers to messages, as protobuf-c wants repeated fields */
     union {
         Sockgate__SocketsResponse sockets;
         Sockgate__NeighborsResponse neighbors;
         Sockgate__SessionsResponse sessions;
         Sockgate__StatsResponse stats;
+        Sockgate__DevicesResponse devices;
         Sockgate__VersionResponse version;
     } response;
 };
@@ -138,17 +158,48 @@ static void add_counter(struct admin_page *page, const char *name, uint64_t valu
     page->counters[page->count++].value = value;
 }
 
+static void sum_stats(struct device_stats *to, const struct device_stats *one)
+{
+    to->rx_frames += one->rx_frames;
+    to->rx_bytes += one->rx_bytes;
+    to->rx_errors += one->rx_errors;
+    to->tx_frames += one->tx_frames;
+    to->tx_bytes += one->tx_bytes;
+    to->tx_errors += one->tx_errors;
+    to->tx_full += one->tx_full;
+}
+
+static int collect_devices(struct worker *w, void *arg)
+{
+    struct admin_page *page = arg;
+    struct device_page *d = &page->devices;
+    const struct engine *e = worker_engine(w);
+    struct engine_addr_info a;
+
+    /* The untagged interfaces come first, in the order of the devices. */
+    for (; worker_device_stats(w, page->count, &d->v[page->count].stats); page->count++) {
+        d->v[page->count].failed = worker_device_failed(w, page->count);
+        (void)engine_if_info(e, page->count, &d->v[page->count].info);
+    }
+    while (d->address_count < ADDRESSES_MAX && engine_addr_next(e, &page->cursor, &a)) {
+        (void)engine_if_info(e, a.ifindex, &d->on[d->address_count]);
+        d->addresses[d->address_count++] = a;
+    }
+    return 0;
+}
+
 static int collect_counters(struct worker *w, void *arg)
 {
     struct admin_page *page = arg;
     const struct worker_counters *c = worker_counters(w);
-    struct device_stats d;
+    struct device_stats d = {0}, one;
     const char *name;
     uint64_t value;
 
     for (unsigned i = 0; engine_counter(worker_engine(w), i, &name, &value); i++)
         add_counter(page, name, value);
-    worker_device_stats(w, &d);
+    for (unsigned i = 0; worker_device_stats(w, i, &one); i++)
+        sum_stats(&d, &one);
     add_counter(page, "dev.rx_frames", d.rx_frames);
     add_counter(page, "dev.rx_bytes", d.rx_bytes);
     add_counter(page, "dev.rx_errors", d.rx_errors);
@@ -294,6 +345,53 @@ static void answer_sessions(struct control *c, struct admin_page *p, Sockgate__R
     res->sessions = &p->response.sessions;
 }
 
+static void fill_device(const struct control *c, struct admin_page *p, unsigned i)
+{
+    const struct device_stats *s = &p->devices.v[i].stats;
+    Sockgate__Device *m = &p->message.devices.device[i];
+
+    sockgate__device__init(m);
+    m->name = text(c->p.cfg->devices.v[i].name);
+    m->spec = text(c->p.cfg->devices.v[i].spec);
+    m->state = text(p->devices.v[i].failed ? "failed" : p->devices.v[i].info.up ? "up" : "down");
+    m->mtu = p->devices.v[i].info.mtu;
+    m->mac = (ProtobufCBinaryData){.len = 6, .data = p->devices.v[i].info.mac};
+    m->rx_frames = s->rx_frames;
+    m->rx_bytes = s->rx_bytes;
+    m->rx_errors = s->rx_errors;
+    m->tx_frames = s->tx_frames;
+    m->tx_bytes = s->tx_bytes;
+    m->tx_errors = s->tx_errors;
+    m->tx_full = s->tx_full;
+    m->addresses = p->message.devices.addresses[i];
+}
+
+static void answer_devices(struct control *c, struct admin_page *p, Sockgate__Response *res)
+{
+    (void)worker_call(c->p.worker, collect_devices, p);
+    for (unsigned i = 0; i < p->count; i++) {
+        fill_device(c, p, i);
+        p->list[i] = &p->message.devices.device[i];
+    }
+    for (unsigned i = 0; i < p->devices.address_count; i++) {
+        const struct engine_addr_info *a = &p->devices.addresses[i];
+        Sockgate__Address *m = &p->message.devices.address[i];
+        Sockgate__Device *d = &p->message.devices.device[p->devices.on[i].dev];
+
+        sockgate__address__init(m);
+        m->addr = address(&a->addr);
+        m->prefix = a->prefix;
+        m->vlan = p->devices.on[i].vlan;
+        m->state = text(a->state);
+        d->addresses[d->n_addresses++] = m;
+    }
+    sockgate__devices_response__init(&p->response.devices);
+    p->response.devices.n_devices = p->count;
+    p->response.devices.devices = (Sockgate__Device **)p->list;
+    res->body_case = SOCKGATE__RESPONSE__BODY_DEVICES;
+    res->devices = &p->response.devices;
+}
+
 static void answer_stats(struct control *c, struct admin_page *p, Sockgate__Response *res)
 {
     (void)worker_call(c->p.worker, collect_counters, p);
@@ -321,10 +419,11 @@ static void answer_version(struct control *c, struct admin_page *p, Sockgate__Re
     sockgate__version_response__init(m);
     m->release = text(SOCKGATE_VERSION);
     m->abi_version = SG_ABI_VERSION;
-    m->device = text(c->p.cfg->device);
+    config_device_specs(c->p.cfg, p->specs, sizeof(p->specs));
+    m->device = p->specs;
     m->uptime_us = clock_now_us() - c->started_us;
-    (void)snprintf(p->devices, sizeof(p->devices), "devices %s", device_kinds());
-    p->list[m->n_build++] = p->devices;
+    (void)snprintf(p->kinds, sizeof(p->kinds), "devices %s", device_kinds());
+    p->list[m->n_build++] = p->kinds;
 #if !defined(NDEBUG)
     p->list[m->n_build++] = text("assertions");
 #endif
@@ -362,6 +461,9 @@ int control_admin(struct control *c, const Sockgate__Request *req, Sockgate__Res
     case SOCKGATE__REQUEST__BODY_NEIGHBORS:
         page->cursor = req->neighbors->cursor;
         answer_neighbors(c, page, res);
+        return 0;
+    case SOCKGATE__REQUEST__BODY_DEVICES:
+        answer_devices(c, page, res);
         return 0;
     case SOCKGATE__REQUEST__BODY_VERSION:
         answer_version(c, page, res);

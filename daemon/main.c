@@ -101,11 +101,15 @@ static int start_worker(struct daemon *d, char *error, size_t bytes)
     struct worker_params p = {
         .cfg = d->cfg,
         .engine = d->stack.engine,
-        .device = d->stack.device,
+        .port_count = d->stack.device_count,
         .status = &d->status->worker[0],
     };
-    int rc = worker_create(&p, &d->worker);
+    int rc;
 
+    for (unsigned i = 0; i < p.port_count; i++)
+        p.ports[i] =
+            (struct worker_port){.device = d->stack.devices[i].device, .name = d->cfg->devices.v[i].spec};
+    rc = worker_create(&p, &d->worker);
     if (!rc)
         rc = worker_start(d->worker);
     if (rc == -ENOSYS || rc == -EPERM)
@@ -249,23 +253,40 @@ static int drain(struct daemon *d)
     return rc < 0 ? rc : 0;
 }
 
+/* The first address of a device, for people. */
+static const char *first_address(const struct config *cfg, unsigned dev, char *buf, size_t bytes)
+{
+    const struct config_addrs *a = &cfg->addresses;
+    char addr[INET6_ADDRSTRLEN];
+
+    for (unsigned i = 0; i < a->count; i++) {
+        if (config_device_find(cfg, a->place[i].dev) != (int)dev)
+            continue;
+        (void)snprintf(buf, bytes, "%s/%u", config_addr_text(&a->v[i].addr, addr), a->v[i].prefix);
+        return buf;
+    }
+    if (a->dhcp && config_device_find(cfg, a->dhcp_place.dev) == (int)dev)
+        return "an address from DHCP";
+    return "no address";
+}
+
 static void say_ready(struct daemon *d)
 {
-    const struct config_addrs *a = &d->cfg->addresses;
-    const uint8_t *m = d->stack.caps.mac;
-    char addr[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN + sizeof("/128")];
+    char text[INET6_ADDRSTRLEN + sizeof("/128")], specs[ENGINE_DEV_MAX * (CONFIG_TEXT_MAX + 2)];
     uint64_t timeout_us = 0;
 
     if (sd_watchdog_enabled(0, &timeout_us) > 0)
         d->watchdog_us = timeout_us / 2;
-    if (a->count)
-        (void)snprintf(text, sizeof(text), "%s/%u", config_addr_text(&a->v[0].addr, addr), a->v[0].prefix);
-    else
-        (void)snprintf(text, sizeof(text), "%s", a->dhcp ? "an address from DHCP" : "no address");
-    log_info("sockgated %s serves %s on %s (%02x:%02x:%02x:%02x:%02x:%02x, MTU %u), control %s",
-             SOCKGATE_VERSION, text, d->cfg->device, m[0], m[1], m[2], m[3], m[4], m[5], d->stack.caps.mtu,
-             d->socket.path);
-    (void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s on %s", text, d->cfg->device);
+    for (unsigned i = 0; i < d->stack.device_count; i++) {
+        const struct device_caps *c = &d->stack.devices[i].caps;
+
+        log_info("sockgated %s serves %s on %s (%02x:%02x:%02x:%02x:%02x:%02x, MTU %u), control %s",
+                 SOCKGATE_VERSION, first_address(d->cfg, i, text, sizeof(text)), d->cfg->devices.v[i].spec,
+                 c->mac[0], c->mac[1], c->mac[2], c->mac[3], c->mac[4], c->mac[5], c->mtu, d->socket.path);
+    }
+    config_device_specs(d->cfg, specs, sizeof(specs));
+    (void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s on %s", first_address(d->cfg, 0, text, sizeof(text)),
+                     specs);
 }
 
 static int run(const struct config *cfg)

@@ -234,35 +234,80 @@ static void plan_user(FILE *out, const struct config *cfg)
         fprintf(out, "user        %s (uid %u)\n", pw ? pw->pw_name : "?", (unsigned)geteuid());
 }
 
-static void plan_address(FILE *out, const struct config_addrs *a, unsigned i)
+static void plan_device(FILE *out, const struct config *cfg, unsigned i)
 {
-    char text[INET6_ADDRSTRLEN];
+    const struct config_device *d = &cfg->devices.v[i];
+    const uint8_t *m = config_device_mac(cfg, i);
 
-    fprintf(out, "address     %s/%u", config_addr_text(&a->v[i].addr, text), a->v[i].prefix);
-    if (a->vlan[i])
-        fprintf(out, " in VLAN %u", a->vlan[i]);
+    fprintf(out, "device      %s, ", d->spec);
+    if (cfg->devices.count > 1)
+        fprintf(out, "called %s, ", d->name);
+    if (config_device_mtu(cfg, i))
+        fprintf(out, "MTU %u, ", config_device_mtu(cfg, i));
+    else
+        fputs("the device's MTU, ", out);
+    if (m)
+        fprintf(out, "MAC %02x:%02x:%02x:%02x:%02x:%02x\n", m[0], m[1], m[2], m[3], m[4], m[5]);
+    else
+        fputs("the device's MAC\n", out);
+}
+
+/* Which interface it is on, if that needs to be said. */
+static void plan_place(FILE *out, const struct config *cfg, const struct config_place *p)
+{
+    if (cfg->devices.count > 1)
+        fprintf(out, " on %s", cfg->devices.v[config_device_find(cfg, p->dev)].name);
+    if (p->vlan)
+        fprintf(out, " in VLAN %u", p->vlan);
     fputc('\n', out);
+}
+
+/* A router without a place is on the link whose network it is in. */
+static void plan_route(FILE *out, const struct config *cfg, const struct config_routes *l, unsigned i)
+{
+    const struct config_place *p = &l->place[i];
+
+    if (p->dev[0] || p->vlan || l->v[i].gateway.scope)
+        plan_place(out, cfg, p);
+    else
+        fputc('\n', out);
+}
+
+static void plan_ra(FILE *out, const struct config *cfg)
+{
+    for (unsigned i = 0; i < cfg->devices.count; i++)
+        if (config_device_ra(cfg, i))
+            fprintf(out, "            with addresses and routes from router advertisements on %s\n",
+                    cfg->devices.v[i].name);
 }
 
 static void plan_network(FILE *out, const struct config *cfg)
 {
+    const struct config_addrs *a = &cfg->addresses;
     char text[INET6_ADDRSTRLEN], via[INET6_ADDRSTRLEN];
 
-    for (unsigned i = 0; i < cfg->addresses.count; i++)
-        plan_address(out, &cfg->addresses, i);
-    if (cfg->addresses.dhcp)
-        fputs("address     from a DHCP server\n", out);
+    for (unsigned i = 0; i < a->count; i++) {
+        fprintf(out, "address     %s/%u", config_addr_text(&a->v[i].addr, text), a->v[i].prefix);
+        plan_place(out, cfg, &a->place[i]);
+    }
+    if (a->dhcp) {
+        fputs("address     from a DHCP server", out);
+        plan_place(out, cfg, &a->dhcp_place);
+    }
     if (!cfg->gateways.count)
         fputs("gateway     none\n", out);
-    for (unsigned i = 0; i < cfg->gateways.count; i++)
-        fprintf(out, "gateway     %s\n", config_addr_text(&cfg->gateways.v[i].gateway, text));
-    for (unsigned i = 0; i < cfg->routes.count; i++)
-        fprintf(out, "route       %s/%u via %s\n", config_addr_text(&cfg->routes.v[i].dst, text),
+    for (unsigned i = 0; i < cfg->gateways.count; i++) {
+        fprintf(out, "gateway     %s", config_addr_text(&cfg->gateways.v[i].gateway, text));
+        plan_route(out, cfg, &cfg->gateways, i);
+    }
+    for (unsigned i = 0; i < cfg->routes.count; i++) {
+        fprintf(out, "route       %s/%u via %s", config_addr_text(&cfg->routes.v[i].dst, text),
                 cfg->routes.v[i].prefix, config_addr_text(&cfg->routes.v[i].gateway, via));
-    fprintf(out, "IPv6        %s\n",
-            !cfg->ipv6       ? "no"
-            : cfg->accept_ra ? "yes, with addresses and routes from router advertisements"
-                             : "yes");
+        plan_route(out, cfg, &cfg->routes, i);
+    }
+    fprintf(out, "IPv6        %s\n", cfg->ipv6 ? "yes" : "no");
+    if (cfg->ipv6)
+        plan_ra(out, cfg);
 }
 
 void options_plan(FILE *out, const struct config *cfg, const struct options *opts)
@@ -271,16 +316,8 @@ void options_plan(FILE *out, const struct config *cfg, const struct options *opt
 
     fprintf(out, "settings    %s%s\n", opts->file[0] ? opts->file : CONFIG_PATH_DEFAULT,
             opts->file[0] ? "" : " does not exist: defaults and options");
-    fprintf(out, "device      %s, ", cfg->device);
-    if (cfg->mtu)
-        fprintf(out, "MTU %u, ", cfg->mtu);
-    else
-        fputs("the device's MTU, ", out);
-    if (cfg->mac_set)
-        fprintf(out, "MAC %02x:%02x:%02x:%02x:%02x:%02x\n", cfg->mac[0], cfg->mac[1], cfg->mac[2],
-                cfg->mac[3], cfg->mac[4], cfg->mac[5]);
-    else
-        fputs("the device's MAC\n", out);
+    for (unsigned i = 0; i < cfg->devices.count; i++)
+        plan_device(out, cfg, i);
     plan_network(out, cfg);
     fprintf(out, "control     %s, mode %04o, group %s, %u connections\n", cfg->control_path,
             cfg->control_mode, cfg->control_group[0] ? cfg->control_group : "the daemon's", cfg->clients_max);

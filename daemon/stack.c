@@ -23,32 +23,77 @@ static int fail(char *error, size_t bytes, const char *what, int rc)
  * A daemon that was killed lets go of its device a moment after it has gone: the kernel ends its io_uring
  * requests in the background. Whoever restarts us is not to be bothered with that.
  */
-static int open_device(struct stack *s, const struct config *cfg, char *error, size_t error_bytes)
+static int open_device(struct stack *s, const struct config *cfg, unsigned i, char *error, size_t error_bytes)
 {
-    struct device_params params = {.mac = cfg->mac_set ? cfg->mac : NULL, .mtu = cfg->mtu};
+    struct device_params params = {.mac = config_device_mac(cfg, i), .mtu = config_device_mtu(cfg, i)};
+    struct stack_device *d = &s->devices[i];
     uint64_t until_us = clock_now_us() + STACK_BUSY_US;
     int rc;
 
-    while ((rc = device_open(cfg->device, &params, &s->device, error, error_bytes)) == -EBUSY &&
+    while ((rc = device_open(cfg->devices.v[i].spec, &params, &d->device, error, error_bytes)) == -EBUSY &&
            clock_now_us() < until_us)
         (void)usleep(STACK_BUSY_STEP_US);
+    if (!rc)
+        d->device->ops->caps(d->device, &d->caps);
     return rc;
 }
 
-/* The interface of a VLAN, which the first address that names it makes. */
-static uint8_t interface_of(struct engine_config *e, uint16_t vlan)
+static int open_devices(struct stack *s, const struct config *cfg, char *error, size_t error_bytes)
 {
+    int rc = 0;
+
+    for (; !rc && s->device_count < cfg->devices.count; s->device_count++)
+        rc = open_device(s, cfg, s->device_count, error, error_bytes);
+    return rc;
+}
+
+/* ---- Interfaces --------------------------------------------------------------------------------- */
+
+static void add_device(struct engine_config *e, const struct stack *s, const struct config *cfg, uint8_t dev)
+{
+    const struct device_caps *c = &s->devices[dev].caps;
+    struct engine_if *i = &e->ifs[e->if_count++];
+
+    *i = (struct engine_if){
+        .mtu = c->mtu,
+        .offloads = c->offloads,
+        .tx_frame_max = c->tx_frame_max,
+        .dev = dev,
+        .ip6 = cfg->ipv6 && c->mtu >= STACK_IP6_MTU_MIN,
+        .accept_ra = config_device_ra(cfg, dev),
+    };
+    memcpy(i->mac, c->mac, sizeof(i->mac));
+}
+
+/* The interface of a place; the first address in a VLAN makes it. */
+static uint8_t interface_of(struct engine_config *e, const struct config *cfg, const struct config_place *p)
+{
+    uint8_t dev = (uint8_t)config_device_find(cfg, p->dev); /* config_check() saw that it is there. */
     uint8_t i = 0;
 
-    while (i < e->if_count && e->ifs[i].vlan != vlan)
+    while (i < e->if_count && (e->ifs[i].dev != dev || e->ifs[i].vlan != p->vlan))
         i++;
     if (i == e->if_count) {
         assert(i < ENGINE_IF_MAX); /* config_check() counted them. */
-        e->ifs[i] = e->ifs[0];
-        e->ifs[i].vlan = vlan;
+        e->ifs[i] = e->ifs[dev];   /* A device's own interface has its number. */
+        e->ifs[i].vlan = p->vlan;
         e->if_count++;
     }
     return i;
+}
+
+static void add_routes(struct engine_config *e, const struct config *cfg, const struct config_routes *l)
+{
+    for (unsigned i = 0; i < l->count; i++) {
+        struct engine_route r = l->v[i];
+        const struct config_place *p = &l->place[i];
+
+        if (p->dev[0] || p->vlan || r.gateway.scope)
+            r.ifindex = interface_of(e, cfg, p);
+        if (r.gateway.scope)
+            r.gateway.scope = r.ifindex + 1u;
+        e->routes[e->route_count++] = r;
+    }
 }
 
 static void configure(struct stack *s, const struct config *cfg)
@@ -56,32 +101,29 @@ static void configure(struct stack *s, const struct config *cfg)
     struct engine_config *e = &s->engine_config;
 
     *e = cfg->engine;
-    e->if_count = 1;
-    e->ifs[0] = (struct engine_if){
-        .mtu = s->caps.mtu,
-        .offloads = s->caps.offloads,
-        .tx_frame_max = s->caps.tx_frame_max,
-        .ip6 = cfg->ipv6 && s->caps.mtu >= STACK_IP6_MTU_MIN,
-        .accept_ra = cfg->accept_ra,
-    };
-    memcpy(e->ifs[0].mac, s->caps.mac, sizeof(e->ifs[0].mac));
+    e->if_count = 0;
+    for (uint8_t i = 0; i < s->device_count; i++)
+        add_device(e, s, cfg, i);
     e->addr_count = cfg->addresses.count;
     e->dhcp = cfg->addresses.dhcp;
+    e->dhcp_if = interface_of(e, cfg, &cfg->addresses.dhcp_place);
     memcpy(e->addrs, cfg->addresses.v, sizeof(e->addrs));
     for (unsigned i = 0; i < cfg->addresses.count; i++)
-        e->addrs[i].ifindex = interface_of(e, cfg->addresses.vlan[i]);
-    for (unsigned i = 0; i < cfg->gateways.count; i++)
-        e->routes[e->route_count++] = cfg->gateways.v[i];
-    for (unsigned i = 0; i < cfg->routes.count; i++)
-        e->routes[e->route_count++] = cfg->routes.v[i];
+        e->addrs[i].ifindex = interface_of(e, cfg, &cfg->addresses.place[i]);
+    add_routes(e, cfg, &cfg->gateways);
+    add_routes(e, cfg, &cfg->routes);
 }
 
-static int probe(struct stack *s, const struct config *cfg, const struct ip_addr *addr, char *error,
-                 size_t error_bytes)
+/* ---- Addresses ------------------------------------------------------------------------------------ */
+
+static int probe(struct stack *s, const struct config *cfg, unsigned at, char *error, size_t error_bytes)
 {
+    const struct ip_addr *addr = &cfg->addresses.v[at].addr;
+    int dev = config_device_find(cfg, cfg->addresses.place[at].dev);
+    const struct stack_device *d = &s->devices[dev];
     char text[INET6_ADDRSTRLEN];
     uint8_t mac[6];
-    int rc = probe_run(s->device, s->caps.mac, addr->ip, cfg->probe_ms, mac);
+    int rc = probe_run(d->device, d->caps.mac, addr->ip, cfg->probe_ms, mac);
 
     if (!rc)
         return 0;
@@ -90,9 +132,9 @@ static int probe(struct stack *s, const struct config *cfg, const struct ip_addr
     (void)config_addr_text(addr, text);
     (void)snprintf(
         error, error_bytes,
-        "the address %s is in use by the host with hardware address %02x:%02x:%02x:%02x:%02x:%02x; "
+        "the address %s is in use on %s by the host with hardware address %02x:%02x:%02x:%02x:%02x:%02x; "
         "choose another with --address",
-        text, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+        text, cfg->devices.v[dev].spec, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
     return rc;
 }
 
@@ -102,10 +144,12 @@ static int probe_all(struct stack *s, const struct config *cfg, char *error, siz
     int rc = 0;
 
     for (unsigned i = 0; !rc && i < cfg->addresses.count; i++)
-        if (cfg->addresses.v[i].addr.family == SG_AF_INET && !cfg->addresses.vlan[i])
-            rc = probe(s, cfg, &cfg->addresses.v[i].addr, error, error_bytes);
+        if (cfg->addresses.v[i].addr.family == SG_AF_INET && !cfg->addresses.place[i].vlan)
+            rc = probe(s, cfg, i, error, error_bytes);
     return rc;
 }
+
+/* ---- Memory ----------------------------------------------------------------------------------------- */
 
 static int allocate(struct stack *s)
 {
@@ -149,10 +193,9 @@ int stack_open(struct stack *s, const struct config *cfg, char *error, size_t er
     int rc;
 
     *s = STACK_CLOSED;
-    rc = open_device(s, cfg, error, error_bytes);
+    rc = open_devices(s, cfg, error, error_bytes);
     if (rc)
         return rc;
-    s->device->ops->caps(s->device, &s->caps);
     configure(s, cfg);
     rc = probe_all(s, cfg, error, error_bytes);
     if (rc)
@@ -168,7 +211,7 @@ int stack_open(struct stack *s, const struct config *cfg, char *error, size_t er
         (void)snprintf(error, error_bytes,
                        "the engine refuses these settings with an MTU of %u and frames of %u bytes; see "
                        "[limits] and [network] in sockgated.conf(5)",
-                       s->caps.mtu, s->caps.tx_frame_max);
+                       s->devices[0].caps.mtu, s->devices[0].caps.tx_frame_max);
         return -EINVAL;
     }
     engine_announce(s->engine, clock_now_us());
@@ -183,7 +226,8 @@ void stack_close(struct stack *s)
         (void)munmap(s->arena, s->arena_bytes);
     if (s->arena_fd >= 0)
         (void)close(s->arena_fd);
-    if (s->device)
-        s->device->ops->close(s->device);
+    for (unsigned i = 0; i < ENGINE_DEV_MAX; i++)
+        if (s->devices[i].device)
+            s->devices[i].device->ops->close(s->devices[i].device);
     *s = STACK_CLOSED;
 }

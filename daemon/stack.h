@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a worker runs: a device, an engine over it, and the engine's memory.
+ * What a worker runs: devices, an engine over them, and the engine's memory.
  */
 #ifndef DAEMON_STACK_H
 #define DAEMON_STACK_H
@@ -16,9 +16,14 @@
 #define STACK_BUSY_STEP_US 20000u
 #define STACK_IP6_MTU_MIN  1280u /* RFC 8200 5: a narrower link carries no IPv6 */
 
-struct stack {
-    struct device *device;
+struct stack_device {
+    struct device *device; /* NULL: not open */
     struct device_caps caps;
+};
+
+struct stack {
+    struct stack_device devices[ENGINE_DEV_MAX]; /* as the settings number them */
+    unsigned device_count;
     struct engine *engine;
     struct engine_config engine_config; /* with what the device said */
     int arena_fd;                       /* memfd: connection state, to outlive the process one day */
@@ -30,8 +35,9 @@ struct stack {
 #define STACK_CLOSED ((struct stack){.arena_fd = -1})
 
 /**
- * Open the device, make sure that nobody else has the address, start the engine and queue its announcement.
- * Blocks for up to network.probe_ms, and STACK_BUSY_US.
+ * Open the devices, make sure that nobody else has the addresses, start the engine and queue its
+ * announcements.
+ * Blocks for up to network.probe_ms an address, and STACK_BUSY_US a device.
  * @param error  on failure: one line that says what is wrong and what to do
  * @return 0 or -errno; *s needs stack_close() in both cases
  */

@@ -278,59 +278,77 @@ static unsigned poll_channel(struct worker *w, struct app_session *s, uint32_t c
     return (unsigned)(cmd_count + kick_count);
 }
 
-static unsigned receive(struct worker *w)
+static unsigned receive(struct worker *w, unsigned port)
 {
+    struct port *p = &w->ports[port];
     struct pktbuf *pkts[DEV_RX_BURST_MAX];
-    int n = w->device->ops->rx_burst(w->device, pkts, DEV_RX_BURST_MAX);
+    int n = p->failed ? 0 : p->device->ops->rx_burst(p->device, pkts, DEV_RX_BURST_MAX);
 
     if (n < 0) {
-        worker_fail(w, "the device failed while receiving", n);
+        worker_port_fail(w, port, "the device failed while receiving", n);
         return 0;
     }
     if (n) {
         w->count.rx_bursts++;
+        for (int i = 0; i < n; i++)
+            pkts[i]->dev = (uint8_t)port;
         engine_rx(w->engine, pkts, (unsigned)n, w->now_us);
     }
     return (unsigned)n;
 }
 
+/* One burst. False: the device has all that there is, or takes no more. */
+static bool send_burst(struct worker *w, unsigned port, unsigned *sent)
+{
+    struct port *p = &w->ports[port];
+    struct pktbuf *pkts[DEV_TX_BURST_MAX];
+    unsigned n = engine_tx_peek(w->engine, (uint8_t)port, pkts, DEV_TX_BURST_MAX, w->now_us);
+    int taken;
+
+    if (!n)
+        return false;
+    taken = p->device->ops->tx_burst(p->device, pkts, n);
+    if (taken < 0) {
+        worker_port_fail(w, port, "the device failed while sending", taken);
+        return false;
+    }
+    engine_tx_consume(w->engine, (uint8_t)port, (unsigned)taken);
+    *sent += (unsigned)taken;
+    w->count.tx_bursts += taken > 0;
+    if ((unsigned)taken == n)
+        return true;
+    p->tx_full = true;
+    w->count.tx_full++;
+    return false;
+}
+
+/* Burst by burst in turn, so that no device waits behind another's. */
 static unsigned transmit(struct worker *w)
 {
-    struct pktbuf *pkts[DEV_TX_BURST_MAX];
+    uint32_t left = 0;
     unsigned sent = 0;
 
-    w->tx_full = false;
-    for (unsigned round = 0; round < WORKER_TX_ROUNDS; round++) {
-        unsigned n = engine_tx_peek(w->engine, pkts, DEV_TX_BURST_MAX, w->now_us);
-        int taken;
-
-        if (!n)
-            return sent;
-        taken = w->device->ops->tx_burst(w->device, pkts, n);
-        if (taken < 0) {
-            worker_fail(w, "the device failed while sending", taken);
-            return sent;
-        }
-        engine_tx_consume(w->engine, (unsigned)taken);
-        sent += (unsigned)taken;
-        w->count.tx_bursts += taken > 0;
-        if ((unsigned)taken < n) {
-            w->tx_full = true;
-            w->count.tx_full++;
-            return sent;
-        }
+    for (unsigned i = 0; i < w->port_count; i++) {
+        w->ports[i].tx_full = false;
+        if (!w->ports[i].failed)
+            left |= UINT32_C(1) << i;
     }
+    for (unsigned round = 0; left && round < WORKER_TX_ROUNDS; round++)
+        for (unsigned i = 0; i < w->port_count; i++)
+            if (left >> i & 1 && !send_burst(w, i, &sent))
+                left &= ~(UINT32_C(1) << i);
     return sent;
 }
 
 unsigned worker_turn(struct worker *w)
 {
     char notice[WORKER_NOTICE_MAX];
-    unsigned work;
+    unsigned work = 0;
 
     w->count.turns++;
     w->blocked = false;
-    work = receive(w);
+    for (unsigned i = 0; i < w->port_count; i++)
+        work += receive(w, i);
     for (unsigned i = 0; i < w->active_count; i++)
         for (uint32_t c = 0; c < w->active[i]->channel_count && !w->active[i]->fault; c++)
             work += poll_channel(w, w->active[i], c);

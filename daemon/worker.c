@@ -16,7 +16,8 @@
 
 /*
  * Notices may be lost when nobody reads them; news about sessions always find room: two for each, and twice
- * that because in one round of the control thread a session may end and another take its place, and end.
+ * that because in one round of the control thread a session may end and another take its place, and end. So
+ * does the one news that each device and the worker itself may have.
  */
 #define NEWS_PER_SESSION 4u
 #define NOTICES_MAX      16u
@@ -65,29 +66,79 @@ int worker_news_fd(const struct worker *w)
     return w->news_fd;
 }
 
+/* Nothing is read or sent any more. */
+static void stop_ports(struct worker *w)
+{
+    for (unsigned i = 0; i < w->port_count; i++) {
+        if (w->ports[i].watch >= 0) /* A dead descriptor may be readable for ever. */
+            loop_remove(&w->loop, w->ports[i].watch);
+        w->ports[i].watch = -1;
+    }
+    w->failed = true;
+}
+
 void worker_fail(struct worker *w, const char *what, int error)
 {
     char text[WORKER_NOTICE_MAX];
 
     (void)snprintf(text, sizeof(text), "%s: %s", what, strerror(-error));
-    w->failed = true;
-    if (w->device_watch >= 0) /* A dead descriptor may be readable for ever. */
-        loop_remove(&w->loop, w->device_watch);
-    w->device_watch = -1;
+    stop_ports(w);
+    worker_news_post(w, WORKER_NEWS_FAILED, NULL, text);
+}
+
+void worker_port_fail(struct worker *w, unsigned port, const char *what, int error)
+{
+    const struct engine_link down = {.up = false};
+    struct port *p = &w->ports[port];
+    char text[WORKER_NOTICE_MAX];
+
+    p->failed = true;
+    p->tx_full = false;
+    if (p->watch >= 0)
+        loop_remove(&w->loop, p->watch);
+    p->watch = -1;
+    engine_link(w->engine, (uint8_t)port, &down, w->now_us);
+    (void)snprintf(text, sizeof(text), "%s: %s: %s", p->name, what, strerror(-error));
+    if (--w->ports_left) {
+        worker_news_post(w, WORKER_NEWS_DEVICE, NULL, text);
+        return;
+    }
+    stop_ports(w);
     worker_news_post(w, WORKER_NEWS_FAILED, NULL, text);
 }
 
 /* ---- Sleep and calls ----------------------------------------------------------------------------------- */
 
+/* The longest sleep that the devices allow; 0: one has frames. */
+static uint64_t ports_sleep_us(struct worker *w)
+{
+    uint64_t us = UINT64_MAX;
+
+    /* What is pending had its turn and could not: whatever holds it back, look again soon. */
+    if (engine_tx_pending(w->engine))
+        us = WORKER_TX_RETRY_US;
+    for (unsigned i = 0; i < w->port_count; i++) {
+        struct port *p = &w->ports[i];
+
+        if (p->failed)
+            continue;
+        if (p->device->ops->rx_pending(p->device))
+            return 0;
+        if (p->tx_full && us > WORKER_TX_RETRY_US)
+            us = WORKER_TX_RETRY_US;
+        if (p->device->ops->wait_fd(p->device) < 0 && us > w->cfg->poll_us)
+            us = w->cfg->poll_us;
+    }
+    return us;
+}
+
 /* The longest sleep that misses nothing, looked up after the sleep words are set; 0: do not sleep. */
 static uint64_t sleep_us(struct worker *w)
 {
-    uint64_t deadline = engine_deadline(w->engine), now, us;
+    uint64_t deadline = engine_deadline(w->engine), now, us, ports_us = ports_sleep_us(w);
 
-    if (__atomic_load_n(&w->mail, __ATOMIC_ACQUIRE) || w->device->ops->rx_pending(w->device))
+    if (__atomic_load_n(&w->mail, __ATOMIC_ACQUIRE) || !ports_us)
         return 0;
-    if (engine_tx_pending(w->engine) && !w->tx_full)
-        w->tx_full = true; /* It had its turn and could not: whatever holds it back, look again soon. */
     for (unsigned i = 0; i < w->active_count; i++) {
         for (uint32_t c = 0; c < w->active[i]->channel_count; c++) {
             switch (channel_look(&w->active[i]->channels[c])) {
@@ -103,12 +154,10 @@ static uint64_t sleep_us(struct worker *w)
     }
     now = clock_now_us();
     us = deadline == UINT64_MAX ? UINT64_MAX : deadline > now ? deadline - now : 0;
-    if (w->tx_full && us > WORKER_TX_RETRY_US)
-        us = WORKER_TX_RETRY_US;
+    if (us > ports_us)
+        us = ports_us;
     if (w->blocked && us > w->blocked_us)
         us = w->blocked_us;
-    if (w->device->ops->wait_fd(w->device) < 0 && us > w->cfg->poll_us)
-        us = w->cfg->poll_us;
     return us;
 }
 
@@ -205,16 +254,18 @@ static void serve(struct worker *w)
 static void *worker_main(void *arg)
 {
     struct worker *w = arg;
-    int fd = w->device->ops->wait_fd(w->device);
     /* The ring serves one thread, so it is made on it. One doorbell and its channels for each session. */
-    int rc = loop_open(&w->loop, w->cfg->engine.session_max * (1 + w->cfg->channels) + 2);
+    int rc = loop_open(&w->loop, w->cfg->engine.session_max * (1 + w->cfg->channels) + 1 + w->port_count);
 
     (void)pthread_setname_np(pthread_self(), "worker");
     w->start_result = rc;
     if (!rc) {
         (void)loop_add(&w->loop, w->mail_fd, LOOP_BELL);
-        if (fd >= 0)
-            w->device_watch = loop_add(&w->loop, fd, LOOP_LEVEL);
+        for (unsigned i = 0; i < w->port_count; i++) {
+            int fd = w->ports[i].device->ops->wait_fd(w->ports[i].device);
+
+            w->ports[i].watch = fd >= 0 ? loop_add(&w->loop, fd, LOOP_LEVEL) : -1;
+        }
     }
     (void)sem_post(&w->started);
     if (!rc) {
@@ -242,11 +293,12 @@ int worker_create(const struct worker_params *p, struct worker **ret)
         return -ENOMEM;
     w->cfg = p->cfg;
     w->engine = p->engine;
-    w->device = p->device;
+    w->port_count = w->ports_left = p->port_count;
+    for (unsigned i = 0; i < p->port_count; i++)
+        w->ports[i] = (struct port){.device = p->ports[i].device, .name = p->ports[i].name, .watch = -1};
     w->status = p->status;
-    w->device_watch = -1;
     w->blocked_us = WORKER_BLOCKED_US_MIN;
-    w->news_max = NEWS_PER_SESSION * sessions + NOTICES_MAX + 1;
+    w->news_max = NEWS_PER_SESSION * sessions + NOTICES_MAX + 1 + ENGINE_DEV_MAX;
     w->active = calloc(sessions, sizeof(struct app_session *));
     w->draining = calloc(sessions, sizeof(struct app_session *));
     w->by_sid = calloc(sessions, sizeof(struct app_session *));
@@ -361,9 +413,17 @@ const struct worker_counters *worker_counters(const struct worker *w)
     return &w->count;
 }
 
-void worker_device_stats(const struct worker *w, struct device_stats *ret)
+bool worker_device_stats(const struct worker *w, unsigned i, struct device_stats *ret)
 {
-    w->device->ops->stats(w->device, ret);
+    if (i >= w->port_count)
+        return false;
+    w->ports[i].device->ops->stats(w->ports[i].device, ret);
+    return true;
+}
+
+bool worker_device_failed(const struct worker *w, unsigned i)
+{
+    return w->ports[i].failed;
 }
 
 uint64_t worker_now_us(const struct worker *w)

@@ -9,7 +9,7 @@
  * are read with worker_news(). The worker never waits for the control thread, never logs and never frees.
  *
  * A turn is bounded: WORKER_KICKS_MAX kicks and WORKER_COMMANDS_MAX commands of each channel, one burst of
- * frames, one page of an admin query.
+ * frames from each device, WORKER_TX_ROUNDS to each, one page of an admin query.
  */
 #ifndef DAEMON_WORKER_H
 #define DAEMON_WORKER_H
@@ -25,7 +25,7 @@
 
 #define WORKER_KICKS_MAX      256u /* kicks taken from a channel in a turn */
 #define WORKER_COMMANDS_MAX   64u  /* commands taken from a channel in a turn */
-#define WORKER_TX_ROUNDS      16u  /* bursts sent in a turn */
+#define WORKER_TX_ROUNDS      16u  /* bursts sent to a device in a turn */
 #define WORKER_PAUSES         8u   /* idle looks with a pause before the CPU is offered to others */
 #define WORKER_TX_RETRY_US    200u /* sleep while the device is full: it does not say when it no longer is */
 /* Sleep while an application's event ring is full; doubled up to the maximum as long as nothing moves. */
@@ -36,10 +36,17 @@
 
 struct worker;
 
+/** A device, or the worker's queue of one. */
+struct worker_port {
+    struct device *device;
+    const char *name; /* for messages */
+};
+
 struct worker_params {
     const struct config *cfg;
     struct engine *engine;
-    struct device *device;
+    struct worker_port ports[ENGINE_DEV_MAX]; /* by the engine's number; the first port_count */
+    unsigned port_count;
     struct sg_status_worker *status; /* on the status page */
 };
 
@@ -49,7 +56,7 @@ struct worker_counters {
     uint64_t sleeps;
     uint64_t rx_bursts;       /* that held frames */
     uint64_t tx_bursts;       /* that sent frames */
-    uint64_t tx_full;         /* the device took none */
+    uint64_t tx_full;         /* a device took less than there was */
     uint64_t kicks, commands; /* taken from applications */
     uint64_t events;          /* given to applications */
     uint64_t events_deferred; /* an event ring was full */
@@ -62,7 +69,8 @@ enum worker_news_kind {
     WORKER_NEWS_FAULT,  /* session: broke the contract, is ended; close its connection. text: how */
     WORKER_NEWS_DONE,   /* session: its memory is no longer used; free it */
     WORKER_NEWS_NOTICE, /* text: worth a log line */
-    WORKER_NEWS_FAILED, /* text: the device or the ring failed for good; the worker only answers calls now */
+    WORKER_NEWS_DEVICE, /* text: a device failed for good; the worker goes on with the others */
+    WORKER_NEWS_FAILED, /* text: the last device or the ring did; the worker only answers calls now */
 };
 
 struct worker_news {
@@ -114,7 +122,10 @@ struct engine *worker_engine(struct worker *w);
 /** The session with the engine's number `sid`, attached or draining; NULL: none. */
 const struct app_session *worker_session(const struct worker *w, int sid);
 const struct worker_counters *worker_counters(const struct worker *w);
-void worker_device_stats(const struct worker *w, struct device_stats *ret);
+/** What device `i` has counted; false: there is no such device. */
+bool worker_device_stats(const struct worker *w, unsigned i, struct device_stats *ret);
+/** The device has failed for good. */
+bool worker_device_failed(const struct worker *w, unsigned i);
 /** The time of the turn. */
 uint64_t worker_now_us(const struct worker *w);
 

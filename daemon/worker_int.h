@@ -22,10 +22,19 @@ struct call {
     sem_t done;
 };
 
+struct port {
+    struct device *device;
+    const char *name;
+    int watch;    /* -1: it has nothing to wait on, or failed */
+    bool failed;  /* gone for good; not touched any more */
+    bool tx_full; /* it took less than there was */
+};
+
 struct worker {
     const struct config *cfg;
     struct engine *engine;
-    struct device *device;
+    struct port ports[ENGINE_DEV_MAX]; /* by the engine's number */
+    unsigned port_count, ports_left;   /* all, and those that have not failed */
     struct sg_status_worker *status;
     struct loop loop;
     struct worker_counters count;
@@ -38,12 +47,10 @@ struct worker {
     struct channel_ref *dirty;   /* channels with staged events */
     unsigned dirty_count;
 
-    bool tx_full;        /* the device took less than there was */
     bool blocked;        /* an event ring was full this turn */
     uint32_t blocked_us; /* how long to sleep because of that */
-    bool failed;         /* the device or the ring is gone: only calls are answered */
+    bool failed;         /* all devices or the ring are gone: only calls are answered */
     bool stop;           /* set by a call */
-    int device_watch;    /* -1: the device has nothing to wait on, or failed */
 
     /* Shared with the control thread. */
     struct call *mail; /* atomic: the call to run, NULL: none */
@@ -64,8 +71,10 @@ struct worker {
 /** Do everything that there is to do once. Returns how much that was; 0: nothing. */
 unsigned worker_turn(struct worker *w);
 
-/** The device or the ring is gone: say so and serve nothing but calls from now on. */
+/** The ring is gone: say so and serve nothing but calls from now on. */
 void worker_fail(struct worker *w, const char *what, int error);
+/** A device is gone: say so and go on with the others, if there are any. */
+void worker_port_fail(struct worker *w, unsigned port, const char *what, int error);
 
 /** Tell the control thread; `text` is copied. */
 void worker_news_post(struct worker *w, enum worker_news_kind kind, struct app_session *s, const char *text);

@@ -208,6 +208,73 @@ void show_neighbor(const struct show *s, const Sockgate__Neighbor *m)
     json_close_object(s->json);
 }
 
+void show_devices_title(const struct show *s)
+{
+    if (!s->json)
+        fprintf(s->out, "%-15s %-6s %5s %-17s %12s %12s %9s %9s %s\n", "Device", "State", "MTU", "MAC",
+                "RX-Frames", "TX-Frames", "RX-Errors", "TX-Errors", "Spec");
+}
+
+/* "fe80::1/64" needs no brackets, as no port follows. */
+static void device_address(const struct show *s, const Sockgate__Address *a)
+{
+    char address[INET6_ADDRSTRLEN] = "*";
+
+    if (a->addr.len == 4 || a->addr.len == 16)
+        (void)inet_ntop(a->addr.len == 4 ? AF_INET : AF_INET6, a->addr.data, address, sizeof(address));
+    if (!s->json) {
+        fprintf(s->out, "      %s/%u", address, a->prefix);
+        if (a->vlan)
+            fprintf(s->out, " vlan %u", a->vlan);
+        fprintf(s->out, " %s\n", a->state);
+        return;
+    }
+    json_object(s->json, NULL);
+    json_string(s->json, "address", address);
+    json_number(s->json, "prefix", a->prefix);
+    json_number(s->json, "vlan", a->vlan);
+    json_string(s->json, "state", a->state);
+    json_close_object(s->json);
+}
+
+static void device_numbers(struct json *j, const Sockgate__Device *m)
+{
+    json_number(j, "rx_frames", m->rx_frames);
+    json_number(j, "rx_bytes", m->rx_bytes);
+    json_number(j, "rx_errors", m->rx_errors);
+    json_number(j, "tx_frames", m->tx_frames);
+    json_number(j, "tx_bytes", m->tx_bytes);
+    json_number(j, "tx_errors", m->tx_errors);
+    json_number(j, "tx_full", m->tx_full);
+}
+
+void show_device(const struct show *s, const Sockgate__Device *m)
+{
+    char mac[24];
+
+    mac_text(&m->mac, mac, sizeof(mac));
+    if (s->json) {
+        json_object(s->json, NULL);
+        json_string(s->json, "name", m->name);
+        json_string(s->json, "spec", m->spec);
+        json_string(s->json, "state", m->state);
+        json_number(s->json, "mtu", m->mtu);
+        json_string(s->json, "mac", mac);
+        device_numbers(s->json, m);
+        json_list(s->json, "addresses");
+    } else {
+        fprintf(s->out, "%-15s %-6s %5u %-17s %12" PRIu64 " %12" PRIu64 " %9" PRIu64 " %9" PRIu64 " %s\n",
+                m->name, m->state, m->mtu, mac, m->rx_frames, m->tx_frames, m->rx_errors, m->tx_errors,
+                m->spec);
+    }
+    for (size_t i = 0; i < m->n_addresses; i++)
+        device_address(s, m->addresses[i]);
+    if (s->json) {
+        json_close_list(s->json);
+        json_close_object(s->json);
+    }
+}
+
 void show_counter(const struct show *s, const Sockgate__Counter *m)
 {
     if (s->nonzero && !m->value)

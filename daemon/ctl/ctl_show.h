@@ -19,10 +19,12 @@ struct show {
 void show_sockets_title(const struct show *s);
 void show_sessions_title(const struct show *s);
 void show_neighbors_title(const struct show *s);
+void show_devices_title(const struct show *s);
 
 void show_socket(const struct show *s, const Sockgate__Socket *m);
 void show_session(const struct show *s, const Sockgate__Session *m);
 void show_neighbor(const struct show *s, const Sockgate__Neighbor *m);
+void show_device(const struct show *s, const Sockgate__Device *m);
 void show_counter(const struct show *s, const Sockgate__Counter *m);
 void show_version(const struct show *s, const Sockgate__VersionResponse *m);
 

@@ -97,6 +97,28 @@ static int run_neighbors(struct ctl *c, const struct show *s, Sockgate__Request 
     return run_list(c, s, "neighbors", req, &body.cursor, SOCKGATE__RESPONSE__BODY_NEIGHBORS, page_neighbors);
 }
 
+static int run_devices(struct ctl *c, const struct show *s, Sockgate__Request *req)
+{
+    Sockgate__DevicesRequest body = SOCKGATE__DEVICES_REQUEST__INIT;
+    Sockgate__Response *res;
+
+    req->body_case = SOCKGATE__REQUEST__BODY_DEVICES;
+    req->devices = &body;
+    res = ctl_request(c, req);
+    if (!res)
+        return -1;
+    show_devices_title(s);
+    if (s->json)
+        json_list(s->json, "devices");
+    if (res->body_case == SOCKGATE__RESPONSE__BODY_DEVICES)
+        for (size_t i = 0; i < res->devices->n_devices; i++)
+            show_device(s, res->devices->devices[i]);
+    if (s->json)
+        json_close_list(s->json);
+    sockgate__response__free_unpacked(res, NULL);
+    return 0;
+}
+
 static int run_stats(struct ctl *c, const struct show *s, Sockgate__Request *req)
 {
     Sockgate__StatsRequest body = SOCKGATE__STATS_REQUEST__INIT;
@@ -139,7 +161,8 @@ static const struct command commands[] = {
     {"stats", "every counter by name, drop reasons among them", run_stats},
     {"sessions", "attached processes and what they hold", run_sessions},
     {"neighbors", "hosts on the link", run_neighbors},
-    {"version", "release, device and age of the daemon", run_version},
+    {"devices", "devices: link state, MTU, hardware address, addresses, frames", run_devices},
+    {"version", "release, devices and age of the daemon", run_version},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
@@ -250,7 +273,8 @@ int main(int argc, char *argv[])
         }
     }
     if (optind + 1 != argc) {
-        fputs("sockgatectl: name one command: sockets, stats, sessions, neighbors or version (see --help)\n",
+        fputs("sockgatectl: name one command: sockets, stats, sessions, neighbors, devices or version "
+              "(see --help)\n",
               stderr);
         return EXIT_USAGE;
     }

@@ -155,22 +155,39 @@ static uint64_t start_delay(const struct engine *e, const struct net_addr *a)
     return sip_words(&key, w, ARRAY_LEN(w), 2, 4) % ND_START_DELAY_US;
 }
 
+static void begin(struct engine *e, struct net_addr *a, uint64_t now_us)
+{
+    if (a->addr.family == SG_AF_INET6) {
+        addr_probe(e, a, start_delay(e, a), now_us);
+        return;
+    }
+    arp_announce(e, a);
+    a->announce_left = ARP_ANNOUNCE_COUNT - 1;
+    set_timer(&e->net.t, a, now_us + ARP_ANNOUNCE_INTERVAL_US);
+}
+
 void addr_start(struct engine *e, uint64_t now_us)
+{
+    struct net_tables *t = &e->net.t;
+
+    for (uint32_t i = 0; i < t->addr_count; i++)
+        if (t->addrs[i].state != ADDR_FREE)
+            begin(e, &t->addrs[i], now_us);
+}
+
+/* RFC 4862 5.4: it may be another link than before, where somebody else has the address. */
+void addr_link_up(struct engine *e, uint8_t ifindex, uint64_t now_us)
 {
     struct net_tables *t = &e->net.t;
 
     for (uint32_t i = 0; i < t->addr_count; i++) {
         struct net_addr *a = &t->addrs[i];
 
-        if (a->state == ADDR_FREE)
+        if (a->state == ADDR_FREE || a->ifindex != ifindex)
             continue;
-        if (a->addr.family == SG_AF_INET6) {
-            addr_probe(e, a, start_delay(e, a), now_us);
-            continue;
-        }
-        arp_announce(e, a);
-        a->announce_left = ARP_ANNOUNCE_COUNT - 1;
-        set_timer(t, a, now_us + ARP_ANNOUNCE_INTERVAL_US);
+        if (a->addr.family == SG_AF_INET6 && e->cfg.dad_transmits)
+            netif_addr_state(t, a, ADDR_TENTATIVE);
+        begin(e, a, now_us);
     }
 }
 

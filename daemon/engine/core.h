@@ -59,6 +59,12 @@ struct engine {
     char notice[160]; /* engine_notice(): one pending line */
 };
 
+/** net_dev_of(), which costs nothing where there is one device. */
+static inline uint8_t net_dev(const struct engine *e, const struct ip_addr *dst)
+{
+    return e->txq.devices == 1 ? 0 : net_dev_of(e, dst);
+}
+
 static inline uint8_t sock_tos(const struct sock *s)
 {
     return (uint8_t)(s->opts >> SO_TOS_SHIFT);

@@ -7,9 +7,6 @@
 
 #define KEY_DHCP   UINT64_C(0x64686370)
 
-/* The interface that is configured. */
-#define IF_DHCP    0u
-
 #define US         UINT64_C(1000000)
 #define INFINITE_S UINT32_MAX /* RFC 2131 3.3 */
 
@@ -22,7 +19,7 @@ static uint64_t draw(struct engine *e)
 
 static const struct engine_if *interface(const struct engine *e)
 {
-    return &e->net.t.ifs[IF_DHCP].c;
+    return &e->net.t.ifs[e->cfg.dhcp_if].c;
 }
 
 /* ---- Messages out ------------------------------------------------------------------------------- */
@@ -87,7 +84,7 @@ static void send_broadcast(struct engine *e, struct pktbuf *p, const struct ip_a
     net_pkt_push(p, IP4_HDR_BYTES);
     ip4_put(p->data, &ip);
     stat_inc(&e->stats, ST_IP_OUT_REQUESTS);
-    net_send_frame(e, p, IF_DHCP, all, ETH_TYPE_IP4);
+    net_send_frame(e, p, e->cfg.dhcp_if, all, ETH_TYPE_IP4);
 }
 
 static void send(struct engine *e, enum dhcp_type type, uint64_t now_us)
@@ -155,7 +152,7 @@ static void notice(struct engine *e, const char *what, const struct dhcp_lease *
 static void route(struct engine *e, const struct dhcp_lease *l)
 {
     struct engine_route r = {
-        .dst = {.family = SG_AF_INET}, .gateway = net_ip_addr(l->router), .ifindex = IF_DHCP};
+        .dst = {.family = SG_AF_INET}, .gateway = net_ip_addr(l->router), .ifindex = e->cfg.dhcp_if};
 
     if (l->router && !netif_route_add(&e->net.t, &r, true, UINT64_MAX))
         stat_inc(&e->stats, ST_DHCP_IN_BAD); /* No neighbour of ours, or no room. */
@@ -165,16 +162,18 @@ static void route(struct engine *e, const struct dhcp_lease *l)
  */
 static void mtu_set(struct engine *e, uint16_t mtu)
 {
-    struct engine_if *i = &e->net.t.ifs[IF_DHCP].c;
-    uint16_t most = e->cfg.ifs[IF_DHCP].mtu, least = i->ip6 ? 1280 : 576;
+    struct engine_if *i = &e->net.t.ifs[e->cfg.dhcp_if].c;
+    uint16_t most = e->cfg.ifs[e->cfg.dhcp_if].mtu, least = i->ip6 ? 1280 : 576;
 
     i->mtu = !mtu || mtu > most ? most : mtu < least ? least : mtu;
+    netif_mtu6(&e->net.t.ifs[e->cfg.dhcp_if]);
+    e->pmtu.changes++; /* Connections look at their segment size again. */
     e->net.t.gen++;
 }
 
 static void address_add(struct engine *e, const struct dhcp_lease *l)
 {
-    struct engine_addr a = {.addr = net_ip_addr(l->addr), .prefix = l->prefix, .ifindex = IF_DHCP};
+    struct engine_addr a = {.addr = net_ip_addr(l->addr), .prefix = l->prefix, .ifindex = e->cfg.dhcp_if};
     struct net_addr *own = netif_addr_add(&e->net.t, &a, ADDR_PREFERRED);
 
     if (!own)
@@ -319,7 +318,7 @@ bool dhcp_input(struct engine *e, const struct rx_pkt *rp, const struct udp_dgra
 {
     struct dhcp_msg m;
 
-    if (e->dhcp.state == DHCP_OFF || rp->ifindex != IF_DHCP || d->sport != DHCP_SERVER_PORT ||
+    if (e->dhcp.state == DHCP_OFF || rp->ifindex != e->cfg.dhcp_if || d->sport != DHCP_SERVER_PORT ||
         rp->src.family != SG_AF_INET)
         return false;
     if (!dhcp_parse(d->data, d->len, &m) || !message(e, &m, now_us))
@@ -376,7 +375,7 @@ static void probe(struct engine *e, uint64_t now_us)
     struct dhcp_client *c = &e->dhcp;
 
     if (c->tries++ < DHCP_PROBES) {
-        arp_probe(e, c->lease.addr, IF_DHCP);
+        arp_probe(e, c->lease.addr, e->cfg.dhcp_if);
         c->at_us = now_us + DHCP_PROBE_US;
         return;
     }
@@ -387,7 +386,7 @@ static void probe(struct engine *e, uint64_t now_us)
 /* RFC 2131 4.4.5: again after half of what remains, but not within a minute. */
 static void renew(struct engine *e, uint64_t until_us, uint64_t now_us)
 {
-    uint64_t wait = (until_us - now_us) / 2;
+    uint64_t wait = until_us == UINT64_MAX ? DHCP_RENEW_MIN_US : (until_us - now_us) / 2;
 
     send(e, DHCP_REQUEST, now_us);
     if (wait < DHCP_RENEW_MIN_US)
@@ -411,6 +410,26 @@ static void lease_timer(struct engine *e, uint64_t now_us)
     if (now_us >= c->lease.t2_us)
         c->state = DHCP_REBINDING;
     renew(e, c->state == DHCP_RENEWING ? c->lease.t2_us : c->lease.expires_us, now_us);
+}
+
+void dhcp_link(struct engine *e, uint8_t ifindex, bool came_up, uint64_t now_us)
+{
+    struct dhcp_client *c = &e->dhcp;
+
+    if (c->state == DHCP_OFF || ifindex != e->cfg.dhcp_if)
+        return;
+    if (c->state < DHCP_BOUND) {
+        if (came_up)
+            enter(e, DHCP_INIT, now_us);
+        return;
+    }
+    mtu_set(e, c->lease.mtu);
+    if (!came_up)
+        return;
+    /* RFC 2131 3.7: whoever serves this link is asked whether the lease holds here. */
+    enter(e, DHCP_REBINDING, now_us);
+    c->xid = (uint32_t)draw(e);
+    c->begun_us = now_us;
 }
 
 void dhcp_timers(struct engine *e, uint64_t now_us)

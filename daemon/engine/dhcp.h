@@ -57,6 +57,8 @@ struct rx_pkt;
 struct udp_dgram;
 
 void dhcp_init(struct engine *e, uint64_t now_us);
+/** The device's MTU changed; `came_up`: or its link is there again. */
+void dhcp_link(struct engine *e, uint8_t ifindex, bool came_up, uint64_t now_us);
 void dhcp_timers(struct engine *e, uint64_t now_us);
 uint64_t dhcp_deadline(const struct engine *e);
 /** A datagram to the client's port; true: it is the client's. */

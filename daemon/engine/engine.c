@@ -147,12 +147,22 @@ static size_t lay_arena(struct layout *l, void *arena, const struct engine_confi
     return ALIGN_UP(c.at, SG_PAGE_BYTES);
 }
 
+static uint32_t device_count(const struct engine_config *cfg)
+{
+    uint32_t n = 1;
+
+    for (uint32_t i = 0; i < cfg->if_count && i < ENGINE_IF_MAX; i++)
+        if (cfg->ifs[i].dev >= n && cfg->ifs[i].dev < ENGINE_DEV_MAX)
+            n = cfg->ifs[i].dev + 1u;
+    return n;
+}
+
 static size_t lay_scratch(struct layout *l, void *scratch, const struct engine_config *cfg)
 {
     struct carver c = {scratch, 0};
 
     l->engine = carve(&c, sizeof(struct engine));
-    l->pkts = carve(&c, pktq_bytes(cfg->pkt_max));
+    l->pkts = carve(&c, pktq_bytes(cfg->pkt_max, device_count(cfg)));
     l->net = carve(&c, net_bytes(cfg));
     l->neigh = carve(&c, neigh_bytes(cfg));
     l->frag = carve(&c, frag_bytes(cfg));
@@ -253,7 +263,7 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
     e->tcp.fastopen_key = derive_key(cfg, 7);
     pmtu_key = derive_key(cfg, 16);
     write_header(l.header, cfg);
-    pktq_init(&e->txq, l.pkts, cfg->pkt_max);
+    pktq_init(&e->txq, l.pkts, cfg->pkt_max, device_count(cfg));
     if (!net_init(&e->net, l.net, cfg) || !addr_init(e))
         return NULL;
     neigh_init(&e->neigh, l.neigh, cfg);
@@ -331,23 +341,34 @@ uint64_t engine_deadline(const struct engine *e)
 
 bool engine_tx_pending(const struct engine *e)
 {
-    return e->txq.head != e->txq.tail || e->tcp.tx_head != NIL || udp_output_pending(e) ||
-           net_loop_pending(e);
+    return pktq_pending(&e->txq) || tcp_output_pending(e) || udp_output_pending(e) || net_loop_pending(e);
 }
 
-unsigned engine_tx_peek(struct engine *e, struct pktbuf *out[], unsigned max, uint64_t now_us)
+unsigned engine_devices(const struct engine *e)
 {
+    return e->txq.devices;
+}
+
+unsigned engine_tx_peek(struct engine *e, uint8_t dev, struct pktbuf *out[], unsigned max, uint64_t now_us)
+{
+    struct pktq_dev *d = &e->txq.dev[dev];
+    unsigned n;
+
     e->now_us = now_us;
     neigh_flush(e);
     udp_output(e, now_us);
     tcp_output_run(e);
     net_loop_run(e, now_us);
-    return pktq_peek(&e->txq, out, max);
+    n = pktq_peek(&e->txq, dev, out, max);
+    d->since_us = !n ? 0 : d->since_us ? d->since_us : now_us;
+    return n;
 }
 
-void engine_tx_consume(struct engine *e, unsigned n)
+void engine_tx_consume(struct engine *e, uint8_t dev, unsigned n)
 {
-    pktq_consume(&e->txq, n);
+    pktq_consume(&e->txq, dev, n);
+    if (n)
+        e->txq.dev[dev].since_us = 0;
     stat_add(&e->stats, ST_FRAMES_OUT, n);
 }
 

@@ -10,7 +10,8 @@
  *     engine_rx()       frames that arrived
  *     engine_kick(), engine_open() ... engine_close()    what applications asked for
  *     engine_timers()   what is due
- *     engine_tx_peek() / engine_tx_consume()   frames to send, until none is left or the device is full
+ *     engine_tx_peek() / engine_tx_consume()   frames to send, of each device in turn, until none is left
+ *                       or the device is full
  *     engine_publish()  makes the new state of changed sockets visible in their slots
  *     engine_event_next()  says whose applications to tell
  *     engine_deadline() when to call again at the latest
@@ -56,6 +57,7 @@ struct ip_ep {
 #define ENGINE_TX_TSO4   (1u << 1)
 #define ENGINE_TX_TSO6   (1u << 2)
 
+#define ENGINE_DEV_MAX   8u   /* devices */
 #define ENGINE_IF_MAX    8u   /* interfaces: devices and VLANs of devices */
 #define ENGINE_ADDR_MAX  24u  /* configured addresses, all interfaces together */
 #define ENGINE_ROUTE_MAX 64u  /* configured routes */
@@ -112,7 +114,7 @@ struct engine_config {
     uint32_t path_max;         /* connections that are paced (BBR, SO_MAX_PACING_RATE) at once */
     uint32_t reasm_max;        /* connections with out-of-order data at once */
     uint32_t frag_max;         /* datagrams under reassembly */
-    uint32_t pkt_max;          /* frames queued to send (power of two) */
+    uint32_t pkt_max;          /* frames queued to send over each device (power of two) */
     uint64_t orphan_bytes_max; /* bytes that closed connections may still have to send, all together */
 
     /* Interfaces, addresses, routes. */
@@ -121,7 +123,8 @@ struct engine_config {
     struct engine_route routes[ENGINE_ROUTE_MAX];
     uint8_t if_count; /* 1 or more */
     uint8_t addr_count, route_count;
-    bool dhcp;             /* the first interface gets its IPv4 address from a DHCP server */
+    bool dhcp; /* an interface gets its IPv4 address from a DHCP server: */
+    uint8_t dhcp_if;
     uint8_t dad_transmits; /* 1: solicitations before an IPv6 address is used (RFC 4862 5.1), 0: none */
 
     /* TCP. Times in microseconds. */
@@ -182,13 +185,17 @@ void engine_announce(struct engine *e, uint64_t now_us);
 /** Take frames that arrived. The buffers are only read, and not after the return. */
 void engine_rx(struct engine *e, struct pktbuf *const pkts[], unsigned n, uint64_t now_us);
 
+/** Devices that the configuration names: 0 .. engine_devices() - 1. */
+unsigned engine_devices(const struct engine *e);
+
 /**
- * The next frames to send, at most `max`: stateless answers first, then connections in turn. The frames
- * stay the engine's; send them and report with engine_tx_consume() how many were taken, in order. Calling
- * again without consuming gives the same frames first.
+ * The next frames to send over a device, at most `max`: stateless answers first, then connections in turn.
+ * The frames stay the engine's; send them and report with engine_tx_consume() how many were taken, in order.
+ * Calling again without consuming gives the same frames first. What a device does not take waits for it in a
+ * queue of its own, of engine_config.pkt_max frames; the others are not held up.
  */
-unsigned engine_tx_peek(struct engine *e, struct pktbuf *out[], unsigned max, uint64_t now_us);
-void engine_tx_consume(struct engine *e, unsigned n);
+unsigned engine_tx_peek(struct engine *e, uint8_t dev, struct pktbuf *out[], unsigned max, uint64_t now_us);
+void engine_tx_consume(struct engine *e, uint8_t dev, unsigned n);
 
 /** Run every timer that is due. */
 void engine_timers(struct engine *e, uint64_t now_us);
@@ -198,6 +205,18 @@ uint64_t engine_deadline(const struct engine *e);
 
 /** True when engine_tx_peek() would produce something. */
 bool engine_tx_pending(const struct engine *e);
+
+/** What a device says of its link. */
+struct engine_link {
+    bool up;
+    uint16_t mtu; /* IP bytes of a frame */
+};
+
+/**
+ * A device's link went down or came up, or its MTU changed. Below 576 it counts as down, below 1280 for IPv6.
+ * Frames that waited for a link that went down are dropped.
+ */
+void engine_link(struct engine *e, uint8_t dev, const struct engine_link *l, uint64_t now_us);
 
 /* ---- Sessions -------------------------------------------------------------------------------- */
 
@@ -358,6 +377,24 @@ struct engine_neigh_info {
 };
 bool engine_neigh_next(const struct engine *e, uint64_t *cursor, uint64_t now_us,
                        struct engine_neigh_info *ret);
+
+/** An interface as it is now; false: there is none of this number. */
+struct engine_if_info {
+    uint8_t dev;
+    uint16_t vlan;
+    uint8_t mac[6];
+    uint16_t mtu;
+    bool up;
+};
+bool engine_if_info(const struct engine *e, unsigned index, struct engine_if_info *ret);
+
+struct engine_addr_info {
+    struct ip_addr addr;
+    uint8_t prefix;
+    uint8_t ifindex;
+    const char *state; /* "tentative", "preferred", "deprecated", "duplicate" */
+};
+bool engine_addr_next(const struct engine *e, uint64_t *cursor, struct engine_addr_info *ret);
 
 /** Row `index` (0, 1, ...) of the table of socket options; false past the last. */
 struct engine_opt_info {

@@ -41,31 +41,57 @@
 #define PKT_HEADROOM   96u   /* room before the transport header for Ethernet, VLAN and IPv6 headers */
 #define PKT_LINEAR_MAX 2048u /* bytes of a frame's own memory, headroom included */
 
-struct pktq {
-    struct pktbuf *pkts; /* ring of `count` */
-    uint8_t *mem;        /* count * PKT_LINEAR_MAX */
-    uint32_t count;      /* power of two */
+/** Frames that wait for one device. */
+struct pktq_dev {
+    uint32_t *ring;      /* `count` indices of pkts */
     uint32_t head, tail; /* free-running */
-    bool open;           /* pktq_get() handed one out that is neither committed nor dropped */
+    uint64_t since_us;   /* since when the first has been offered and not taken; 0: it has not been */
 };
 
-size_t pktq_bytes(uint32_t count);
-void pktq_init(struct pktq *q, void *mem, uint32_t count);
+struct pktq {
+    struct pktbuf *pkts; /* of all devices: count * devices */
+    uint8_t *mem;        /* PKT_LINEAR_MAX for each */
+    uint32_t *free;      /* the first `idle` entries: pkts that are not used */
+    uint32_t idle;
+    uint32_t count; /* of one device's queue; power of two */
+    uint32_t devices;
+    bool open; /* pktq_get() handed one out that is neither committed nor dropped */
+    struct pktq_dev dev[ENGINE_DEV_MAX];
+};
+
+#define PKTQ_STALL_US UINT64_C(100000)
+
+/* No device: the way to ourselves. */
+#define PKTQ_NO_DEV   255u
+
+size_t pktq_bytes(uint32_t count, uint32_t devices);
+void pktq_init(struct pktq *q, void *mem, uint32_t count, uint32_t devices);
 /**
- * A fresh frame: data points PKT_HEADROOM into its memory, len 0. NULL when the queue is full. Exactly one
- * may be open at a time; end it with pktq_commit() or pktq_drop().
+ * A fresh frame: data points PKT_HEADROOM into its memory, len 0. NULL when all are used. Exactly one may be
+ * open at a time; end it with pktq_commit() or pktq_drop().
  */
 struct pktbuf *pktq_get(struct pktq *q);
-void pktq_commit(struct pktq *q);
+/** Queue the open frame for a device; false: its queue is full, and the frame is dropped. */
+bool pktq_commit(struct pktq *q, uint8_t dev);
 void pktq_drop(struct pktq *q);
-/** The first frames that wait, at most `max`, and their end: the first `n` of them are gone. */
-unsigned pktq_peek(struct pktq *q, struct pktbuf *out[], unsigned max);
-void pktq_consume(struct pktq *q, unsigned n);
+/** The first frames that wait for a device, at most `max`, and their end: the first `n` of them are gone. */
+unsigned pktq_peek(struct pktq *q, uint8_t dev, struct pktbuf *out[], unsigned max);
+void pktq_consume(struct pktq *q, uint8_t dev, unsigned n);
+/** Drop all that waits for a device. */
+void pktq_flush(struct pktq *q, uint8_t dev);
+/** Frames wait for some device. */
+bool pktq_pending(const struct pktq *q);
+/** The device has taken nothing for so long that what waits for it should not hold up anything else. */
+static inline bool pktq_stalled(const struct pktq *q, uint8_t dev, uint64_t now_us)
+{
+    return dev != PKTQ_NO_DEV && q->dev[dev].since_us && now_us - q->dev[dev].since_us > PKTQ_STALL_US;
+}
 /** Memory [start, start + bytes) goes away: frames that point into it are not sent. */
 void pktq_forget(struct pktq *q, const uint8_t *start, uint64_t bytes);
-static inline uint32_t pktq_room(const struct pktq *q)
+/** Frames that may still be queued for a device. */
+static inline uint32_t pktq_room(const struct pktq *q, uint8_t dev)
 {
-    return q->count - (q->tail - q->head);
+    return dev == PKTQ_NO_DEV ? q->idle : q->count - (q->dev[dev].tail - q->dev[dev].head);
 }
 
 /* ---- IP (net.c, neigh.c, frag.c, icmp.c) ------------------------------------------------------------ */
@@ -117,6 +143,8 @@ bool net_is_own(const struct engine *e, const struct ip_addr *a);
 bool net_is_unicast(const struct engine *e, const struct ip_addr *a);
 /** Largest IP packet towards dst. */
 uint16_t net_mtu(const struct engine *e, const struct ip_addr *dst);
+/** The device whose queue packets to dst wait in; PKTQ_NO_DEV: none, they come back in. */
+uint8_t net_dev_of(const struct engine *e, const struct ip_addr *dst);
 /** Bytes of the largest frame towards dst that the device cuts into segments; 0: it does not. */
 uint32_t net_gso_frame_max(const struct engine *e, const struct ip_addr *dst);
 /** Partial sum of the pseudo-header of a packet that arrived. */

@@ -17,9 +17,11 @@ static bool source_ok(const struct engine *e, const struct rx_pkt *rp, bool loop
 
 void ip4_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct arrival *a, uint64_t now_us)
 {
+    const struct net_dst *d;
     enum dst_kind kind;
     struct ip4_pkt ip;
     struct rx_pkt rp;
+    bool here;
 
     stat_inc(&e->stats, ST_IP_IN_RECEIVES);
     if (!ip4_parse(p, bytes, &ip) || (!a->looped && !ip4_csum_ok(&ip))) {
@@ -40,14 +42,16 @@ void ip4_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct 
         .l3 = ip.hdr,
         .l3_hdr_len = ip.hdr_len,
     };
-    kind = netif_lookup(&e->net.t, &rp.dst)->kind;
+    d = netif_lookup(&e->net.t, &rp.dst);
+    kind = d->kind;
+    here = kind == DST_OWN && d->ifindex == a->ifindex; /* RFC 1122 3.3.4.2 (A) */
     rp.broadcast = kind == DST_BROADCAST || kind == DST_MULTICAST;
     if (kind == DST_MULTICAST && !mcast_listens(e, &rp.dst, a->ifindex)) {
         stat_inc(&e->stats, ST_DROP_MULTICAST);
         return;
     }
     /* RFC 1122 3.3.6: what was addressed to all stations but not to all hosts is dropped. */
-    if (!source_ok(e, &rp, a->looped) || (!rp.broadcast && (kind != DST_OWN || a->link_group))) {
+    if (!source_ok(e, &rp, a->looped) || (!rp.broadcast && (!here || a->link_group))) {
         stat_inc(&e->stats, ST_IP_IN_ADDR_ERRORS);
         return;
     }

@@ -58,9 +58,12 @@ bool ip6_group_joined(const struct engine *e, const struct ip_addr *dst, uint8_t
 static bool destination_ok(const struct engine *e, const struct ip6_pkt *ip, const struct rx_pkt *rp,
                            const struct arrival *a)
 {
+    const struct net_dst *d;
+
     if (ip6_is_multicast(ip->dst))
         return ip6_group_joined(e, &rp->dst, a->ifindex);
-    return !a->link_group && netif_lookup(&e->net.t, &rp->dst)->kind == DST_OWN;
+    d = netif_lookup(&e->net.t, &rp->dst);
+    return !a->link_group && d->kind == DST_OWN && d->ifindex == a->ifindex; /* RFC 1122 3.3.4.2 (A) */
 }
 
 void ip6_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct arrival *a, uint64_t now_us)

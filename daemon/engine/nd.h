@@ -76,6 +76,8 @@ static inline void addr_timer_at(struct net_tables *t, uint64_t at_us)
     if (at_us < t->next_us)
         t->next_us = at_us;
 }
+/** The link of an interface came up: announce and probe for its addresses as at the start. */
+void addr_link_up(struct engine *e, uint8_t ifindex, uint64_t now_us);
 /** An address made from a prefix of 64 bits and a stable, opaque identifier (RFC 7217). NULL: no room. */
 struct net_addr *addr_make(struct engine *e, const struct ip_addr *prefix, uint8_t ifindex,
                            uint8_t dad_count);

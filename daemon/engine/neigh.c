@@ -288,9 +288,10 @@ static bool wait_send(struct engine *e, struct neigh *n)
 {
     struct neigh_table *t = &e->neigh;
     uint32_t ip_hdr = net_hdr_bytes(n->addr.family);
+    uint8_t dev = e->net.t.ifs[n->ifindex].c.dev;
 
     while (n->wait_count) {
-        struct pktbuf *p = pktq_get(&e->txq);
+        struct pktbuf *p = pktq_room(&e->txq, dev) ? pktq_get(&e->txq) : NULL;
         const struct neigh_wait *w;
         uint32_t i;
 
@@ -318,13 +319,16 @@ static bool has_mac(const struct neigh *n)
 void neigh_flush(struct engine *e)
 {
     struct neigh_table *t = &e->neigh;
+    uint32_t *at = &t->flush_head;
 
-    while (t->flush_head != NIL) {
-        struct neigh *n = &t->entries[t->flush_head];
+    while (*at != NIL) {
+        struct neigh *n = &t->entries[*at];
 
-        if (has_mac(n) && !wait_send(e, n))
-            return;
-        t->flush_head = n->flush_next;
+        if (has_mac(n) && !wait_send(e, n)) {
+            at = &n->flush_next; /* Its device is full; others may not be. */
+            continue;
+        }
+        *at = n->flush_next;
         n->flushing = false;
     }
 }
@@ -450,6 +454,15 @@ void neigh_learn(struct engine *e, struct neigh *n, const uint8_t *mac, bool pro
         n->flush_next = e->neigh.flush_head;
         e->neigh.flush_head = (uint32_t)(n - e->neigh.entries);
     }
+}
+
+void neigh_link_down(struct engine *e, uint8_t ifindex, uint64_t now_us)
+{
+    struct neigh_table *t = &e->neigh;
+
+    for (uint32_t i = 0; i < t->count; i++)
+        if (t->entries[i].state != NEIGH_FREE && t->entries[i].ifindex == ifindex)
+            fail(e, &t->entries[i], 0, now_us);
 }
 
 void neigh_confirm(struct engine *e, const struct ip_addr *dst, uint64_t now_us)

@@ -104,6 +104,9 @@ void neigh_doubt(struct neigh *n);
 int neigh_output(struct engine *e, struct pktbuf *p, uint8_t ifindex, const struct ip_addr *hop,
                  uint64_t now_us);
 
+/** The link went down: whoever is on it will have to be asked again, and what waits is lost. */
+void neigh_link_down(struct engine *e, uint8_t ifindex, uint64_t now_us);
+
 /** Packets whose neighbour has answered and that found no free frame then. */
 void neigh_flush(struct engine *e);
 bool neigh_flush_pending(const struct engine *e);

@@ -129,6 +129,15 @@ uint32_t net_gso_frame_max(const struct engine *e, const struct ip_addr *dst)
     return e->net.t.ifs[d->ifindex].c.tx_frame_max;
 }
 
+uint8_t net_dev_of(const struct engine *e, const struct ip_addr *dst)
+{
+    const struct net_dst *d = netif_lookup(&e->net.t, dst);
+
+    if (d->kind == DST_OWN || d->ifindex == ENGINE_IF_ANY)
+        return PKTQ_NO_DEV;
+    return e->net.t.ifs[d->ifindex].c.dev;
+}
+
 uint32_t net_packet_max(const struct engine *e, const struct ip_addr *dst)
 {
     uint32_t mtu = pmtu_get(e, dst);
@@ -259,7 +268,7 @@ void net_input(struct engine *e, const struct pktbuf *p, uint64_t now_us)
     a.gso_size = p->gso_size;
     if (f.type == ETH_TYPE_IP4)
         ip4_input(e, f.payload, f.len, &a, now_us);
-    else if (f.type == ETH_TYPE_IP6 && i->c.ip6)
+    else if (f.type == ETH_TYPE_IP6 && i->up6)
         ip6_input(e, f.payload, f.len, &a, now_us);
     else if (f.type == ETH_TYPE_ARP)
         arp_input(e, f.payload, f.len, a.ifindex, now_us);
@@ -325,6 +334,11 @@ void net_send_frame(struct engine *e, struct pktbuf *p, uint8_t ifindex, const u
 {
     const struct engine_if *c = &e->net.t.ifs[ifindex].c;
 
+    if (!e->net.t.ifs[ifindex].up) {
+        stat_inc(&e->stats, ST_DROP_LINK_DOWN);
+        pktq_drop(&e->txq);
+        return;
+    }
     if (c->vlan) {
         net_pkt_push(p, ETH_TAG_BYTES);
         put_be16(p->data, c->vlan);
@@ -337,7 +351,8 @@ void net_send_frame(struct engine *e, struct pktbuf *p, uint8_t ifindex, const u
     p->dev = c->dev;
     if (p->gso_type) /* Its checksum is the device's to make, so csum_start is where TCP begins. */
         p->hdr_len = (uint16_t)(p->csum_start + (uint32_t)(p->data[p->csum_start + 12] >> 4) * 4);
-    pktq_commit(&e->txq);
+    if (!pktq_commit(&e->txq, c->dev))
+        stat_inc(&e->stats, ST_DROP_TX_FULL);
 }
 
 uint32_t net_next_id(struct net_state *n, const struct ip_out *o)
@@ -477,7 +492,7 @@ int net_output_fragments(struct engine *e, struct pktbuf *p, const struct net_ds
     uint32_t total = net_pkt_bytes(p);
     uint32_t count = (total + each - 1) / each;
 
-    if (pktq_room(&e->txq) < count) {
+    if (pktq_room(&e->txq, e->net.t.ifs[d.ifindex].c.dev) < count) {
         pktq_drop(&e->txq);
         return -ENOBUFS;
     }

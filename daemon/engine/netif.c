@@ -37,7 +37,8 @@ static void changed(struct net_tables *t)
 
 static bool if_ok(const struct engine_if *c)
 {
-    return c->mtu >= 576 && c->tx_frame_max >= (uint32_t)c->mtu + ETH_HDR_BYTES && c->vlan <= ETH_VLAN_MAX &&
+    return c->dev < ENGINE_DEV_MAX && c->mtu >= IP4_MTU_MIN &&
+           c->tx_frame_max >= (uint32_t)c->mtu + ETH_HDR_BYTES && c->vlan <= ETH_VLAN_MAX &&
            (!c->ip6 || c->mtu >= IP6_MTU_MIN);
 }
 
@@ -73,11 +74,16 @@ bool netif_init(struct net_tables *t, void *mem, const struct engine_config *cfg
 
         if (!if_ok(c) || netif_find(t, c->dev, c->vlan))
             return false;
-        t->ifs[t->if_count++] = (struct netif){.c = *c, .mtu6 = c->mtu};
+        t->ifs[t->if_count++] = (struct netif){.c = *c, .up = true, .up6 = c->ip6, .mtu6 = c->mtu};
         if (c->vlan) /* Devices cut frames whose headers stand where there is no tag. */
             t->ifs[i].c.offloads &= ~(ENGINE_TX_TSO4 | ENGINE_TX_TSO6);
     }
     return add_configured(t, cfg);
+}
+
+void netif_mtu6(struct netif *i)
+{
+    i->mtu6 = i->ra_mtu && i->ra_mtu < i->c.mtu ? i->ra_mtu : i->c.mtu;
 }
 
 const struct netif *netif_find(const struct net_tables *t, uint8_t dev, uint16_t vlan)
@@ -165,7 +171,7 @@ static const struct net_route *route_find(const struct net_tables *t, const stru
         const struct net_route *r = &t->routes[i];
 
         if (r->dst.family == dst->family && (!best || r->prefix > best->prefix) &&
-            net_prefix_eq(&r->dst, dst, r->prefix))
+            netif_is_up(&t->ifs[r->ifindex], dst->family) && net_prefix_eq(&r->dst, dst, r->prefix))
             best = r;
     }
     return best;
@@ -435,7 +441,8 @@ static void fill(const struct net_tables *t, struct net_dst *d, const struct ip_
         d->ifindex = ENGINE_IF_ANY; /* An address that a host may have, and no way there. */
     if (d->kind == DST_BROADCAST || d->kind == DST_MULTICAST)
         group_interface(t, d);
-    if (d->ifindex >= t->if_count) {
+    if (d->ifindex >= t->if_count ||
+        (d->kind != DST_OWN && !netif_is_up(&t->ifs[d->ifindex], addr->family))) {
         d->ifindex = ENGINE_IF_ANY;
         return;
     }

@@ -53,7 +53,9 @@ struct net_route {
 
 struct netif {
     struct engine_if c;
-    uint16_t mtu6;   /* IPv6's, which a router may lower */
+    bool up, up6;    /* the link carries packets; IPv6's too */
+    uint16_t mtu6;   /* IPv6's */
+    uint16_t ra_mtu; /* what a router says of that, 0: nothing; never above c.mtu */
     uint8_t rs_left; /* router solicitations still to be sent */
     uint64_t rs_us;  /* when; 0: none */
 };
@@ -93,6 +95,14 @@ static inline uint8_t netif_index(const struct net_tables *t, const struct netif
 {
     return (uint8_t)(i - t->ifs);
 }
+
+/** Packets of a family can leave over the interface and come in. */
+static inline bool netif_is_up(const struct netif *i, uint16_t family)
+{
+    return family == SG_AF_INET6 ? i->up6 : i->up;
+}
+/** Work out mtu6 again: ra_mtu or c.mtu changed. */
+void netif_mtu6(struct netif *i);
 
 /** What is known about `addr`; never NULL. Valid until the next call. */
 const struct net_dst *netif_lookup(const struct net_tables *t, const struct ip_addr *addr);

@@ -1,50 +1,72 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The queue of frames to send: a ring of packet buffers, each with memory of its own for the headers and as
- * much payload as fits. Frames leave in the order in which they were committed.
+ * The queues of frames to send, one for each device: packet buffers, each with memory of its own for headers
+ * and as much payload as fits. The frames of a device leave in the order in which they were committed.
+ *
+ * All frames come from one pool, since a frame is opened before its packet is routed. The pool holds as many
+ * as all queues together, so a device that takes nothing can't use up what another needs.
  */
 #include "daemon/engine/engine_int.h"
 
 #define PKTQ_ALIGN 64u
 
-static size_t records_bytes(uint32_t count)
+static size_t align(size_t bytes)
 {
-    return ((size_t)count * sizeof(struct pktbuf) + PKTQ_ALIGN - 1) & ~(size_t)(PKTQ_ALIGN - 1);
+    return (bytes + PKTQ_ALIGN - 1) & ~(size_t)(PKTQ_ALIGN - 1);
 }
 
-size_t pktq_bytes(uint32_t count)
+size_t pktq_bytes(uint32_t count, uint32_t devices)
 {
-    return records_bytes(count) + (size_t)count * PKT_LINEAR_MAX;
+    size_t total = (size_t)count * devices;
+
+    return align(total * sizeof(struct pktbuf)) + 2 * align(total * sizeof(uint32_t)) +
+           total * PKT_LINEAR_MAX;
 }
 
-void pktq_init(struct pktq *q, void *mem, uint32_t count)
+void pktq_init(struct pktq *q, void *mem, uint32_t count, uint32_t devices)
 {
-    ENG_ASSERT(count && !(count & (count - 1)));
-    *q = (struct pktq){
-        .pkts = mem,
-        .mem = (uint8_t *)mem + records_bytes(count),
-        .count = count,
-    };
+    uint32_t total = count * devices;
+    uint8_t *at = mem;
+    uint32_t *rings;
+
+    ENG_ASSERT(count && !(count & (count - 1)) && devices >= 1 && devices <= ENGINE_DEV_MAX);
+    *q = (struct pktq){.pkts = mem, .count = count, .devices = devices, .idle = total};
+    at += align((size_t)total * sizeof(struct pktbuf));
+    q->free = (uint32_t *)(void *)at;
+    at += align((size_t)total * sizeof(uint32_t));
+    rings = (uint32_t *)(void *)at;
+    q->mem = at + align((size_t)total * sizeof(uint32_t));
+    for (uint32_t d = 0; d < devices; d++)
+        q->dev[d].ring = rings + (size_t)d * count;
+    for (uint32_t i = 0; i < total; i++)
+        q->free[i] = total - 1 - i;
 }
 
 struct pktbuf *pktq_get(struct pktq *q)
 {
-    uint32_t at = q->tail & (q->count - 1);
-    struct pktbuf *p = &q->pkts[at];
+    struct pktbuf *p;
+    uint32_t i;
 
     ENG_ASSERT(!q->open);
-    if (!pktq_room(q))
+    if (!q->idle)
         return NULL;
+    i = q->free[q->idle - 1]; /* The one used last: where the cache is warm. */
+    p = &q->pkts[i];
     q->open = true;
-    *p = (struct pktbuf){.data = q->mem + (size_t)at * PKT_LINEAR_MAX + PKT_HEADROOM};
+    *p = (struct pktbuf){.data = q->mem + (size_t)i * PKT_LINEAR_MAX + PKT_HEADROOM};
     return p;
 }
 
-void pktq_commit(struct pktq *q)
+bool pktq_commit(struct pktq *q, uint8_t dev)
 {
-    ENG_ASSERT(q->open);
+    struct pktq_dev *d = &q->dev[dev];
+
+    ENG_ASSERT(q->open && dev < q->devices);
     q->open = false;
-    q->tail++;
+    if (d->tail - d->head == q->count)
+        return false;
+    d->ring[d->tail++ & (q->count - 1)] = q->free[--q->idle];
+    return true;
 }
 
 void pktq_drop(struct pktq *q)
@@ -53,37 +75,68 @@ void pktq_drop(struct pktq *q)
     q->open = false;
 }
 
-/* A frame without bytes is one that pktq_forget() struck out. */
-unsigned pktq_peek(struct pktq *q, struct pktbuf *out[], unsigned max)
+static struct pktbuf *frame_at(const struct pktq *q, const struct pktq_dev *d, uint32_t i)
 {
+    return &q->pkts[d->ring[i & (q->count - 1)]];
+}
+
+static void free_first(struct pktq *q, struct pktq_dev *d)
+{
+    ENG_ASSERT(d->head != d->tail);
+    q->free[q->idle++] = d->ring[d->head++ & (q->count - 1)];
+}
+
+/* A frame without bytes is one that pktq_forget() struck out. */
+unsigned pktq_peek(struct pktq *q, uint8_t dev, struct pktbuf *out[], unsigned max)
+{
+    struct pktq_dev *d = &q->dev[dev];
     unsigned n = 0;
 
-    for (uint32_t i = q->head; i != q->tail && n < max; i++)
-        if (q->pkts[i & (q->count - 1)].len)
-            out[n++] = &q->pkts[i & (q->count - 1)];
+    for (uint32_t i = d->head; i != d->tail && n < max; i++) {
+        struct pktbuf *p = frame_at(q, d, i);
+
+        if (p->len)
+            out[n++] = p;
+    }
     if (!n)
-        q->head = q->tail;
+        pktq_flush(q, dev);
     return n;
 }
 
-void pktq_consume(struct pktq *q, unsigned n)
+void pktq_consume(struct pktq *q, uint8_t dev, unsigned n)
 {
+    struct pktq_dev *d = &q->dev[dev];
+
     while (n) {
-        ENG_ASSERT(q->head != q->tail);
-        n -= q->pkts[q->head & (q->count - 1)].len != 0;
-        q->head++;
+        n -= frame_at(q, d, d->head)->len != 0;
+        free_first(q, d);
     }
-    if (q->head == q->tail)
-        q->head = q->tail = 0; /* Start again where the cache is warm. */
+}
+
+void pktq_flush(struct pktq *q, uint8_t dev)
+{
+    while (q->dev[dev].head != q->dev[dev].tail)
+        free_first(q, &q->dev[dev]);
+}
+
+bool pktq_pending(const struct pktq *q)
+{
+    bool any = false;
+
+    for (uint32_t d = 0; d < q->devices; d++)
+        any |= q->dev[d].head != q->dev[d].tail;
+    return any;
 }
 
 void pktq_forget(struct pktq *q, const uint8_t *start, uint64_t bytes)
 {
-    for (uint32_t i = q->head; i != q->tail; i++) {
-        struct pktbuf *p = &q->pkts[i & (q->count - 1)];
+    for (uint32_t d = 0; d < q->devices; d++) {
+        for (uint32_t i = q->dev[d].head; i != q->dev[d].tail; i++) {
+            struct pktbuf *p = frame_at(q, &q->dev[d], i);
 
-        for (unsigned k = 0; k < p->frag_count; k++)
-            if ((uintptr_t)p->frag[k].ptr - (uintptr_t)start < bytes)
-                p->len = 0;
+            for (unsigned k = 0; k < p->frag_count; k++)
+                if ((uintptr_t)p->frag[k].ptr - (uintptr_t)start < bytes)
+                    p->len = 0;
+        }
     }
 }

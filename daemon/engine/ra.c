@@ -201,8 +201,10 @@ static void take(struct engine *e, const struct rx_pkt *rp, const struct nd_opts
 
     i->rs_us = 0; /* RFC 4861 6.3.7: heard */
     set_route(e, &def, get_be16(rp->l4 + 6), now_us);
-    if (opts->mtu >= IP6_MTU_MIN && opts->mtu <= i->c.mtu && opts->mtu != i->mtu6) {
-        i->mtu6 = (uint16_t)opts->mtu;
+    if (opts->mtu >= IP6_MTU_MIN && opts->mtu <= i->c.mtu && opts->mtu != i->ra_mtu) {
+        i->ra_mtu = (uint16_t)opts->mtu;
+        netif_mtu6(i);
+        e->pmtu.changes++; /* Connections look at their segment size again. */
         e->net.t.gen++;
     }
     for (; p < end; p += p[1] * 8) /* nd_opts_parse() went the same way. */

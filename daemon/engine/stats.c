@@ -11,6 +11,7 @@ static const char *const name[] = {
     [ST_DROP_FRAME_FOREIGN] = "DropFrameForeign",
     [ST_DROP_ETHERTYPE] = "DropEtherType",
     [ST_DROP_TX_FULL] = "DropTxFull",
+    [ST_DROP_LINK_DOWN] = "DropLinkDown",
     [ST_DROP_LOOP_FULL] = "DropLoopFull",
     [ST_ARP_IN] = "ArpIn",
     [ST_ARP_OUT] = "ArpOut",

@@ -19,7 +19,8 @@ enum stat {
     ST_DROP_FRAME_SHORT,   /* no whole Ethernet header */
     ST_DROP_FRAME_FOREIGN, /* destination MAC is not ours */
     ST_DROP_ETHERTYPE,     /* none that this interface speaks */
-    ST_DROP_TX_FULL,       /* a stateless answer found no free frame */
+    ST_DROP_TX_FULL,       /* no free frame, or no room in the device's queue */
+    ST_DROP_LINK_DOWN,     /* a frame for an interface whose link is down */
     ST_DROP_LOOP_FULL,     /* a packet to ourselves found the loop queue full */
     ST_ARP_IN,
     ST_ARP_OUT,

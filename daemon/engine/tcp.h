@@ -254,6 +254,12 @@ static inline void pool_put(struct pool *p, uint32_t i)
 #define LISTEN_BUCKETS     1024u
 #define LISTEN_BACKLOG_MAX 4096u /* completed connections that may wait: Linux's somaxconn */
 
+/** Connections with something to send, through tx_next: a list for each device, the last for none. */
+#define TCP_TX_LISTS (ENGINE_DEV_MAX + 1u)
+struct tcp_tx_list {
+    uint32_t head, tail;
+};
+
 struct tcp_table {
     /* arena */
     struct tcp_conn *conns;
@@ -274,7 +280,7 @@ struct tcp_table {
     struct fo_entry *fo_cache;
     uint64_t fo_uses;
     uint32_t listen_bucket[LISTEN_BUCKETS]; /* listener index */
-    uint32_t tx_head, tx_tail;              /* connections with something to send, through tx_next */
+    struct tcp_tx_list tx[TCP_TX_LISTS];    /* connections with something to send */
     uint32_t tw_oldest, tw_newest;
     uint32_t path_oldest, path_newest;     /* cc_path: by last use */
     uint32_t linger_oldest, linger_newest; /* tx_flight: kept after the flight, taken back when needed */
@@ -434,10 +440,11 @@ unsigned tcp_reass_sacks(const struct engine *e, const struct tcp_conn *c, struc
 /** Put on the list of connections with something to send. */
 void tcp_output_schedule(struct engine *e, struct tcp_conn *c);
 void tcp_ack_now(struct engine *e, struct tcp_conn *c);
-/** Send what may be sent; false: the frame queue is full, or the connection had its share: call again. */
+/** Send what may be sent; false: the device's queue is full, or the connection had its share: call again. */
 bool tcp_output(struct engine *e, struct tcp_conn *c);
-/** Run the list while there is room for frames. */
+/** Run the lists, each while its device has room for frames. */
 void tcp_output_run(struct engine *e);
+bool tcp_output_pending(const struct engine *e);
 /** Right edge to advertise now; updates rcv_adv. */
 uint32_t tcp_window_select(struct engine *e, struct tcp_conn *c);
 /** The application read: send a window update if it is worth a segment. */

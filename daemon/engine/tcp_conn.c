@@ -92,7 +92,8 @@ void tcp_init(struct engine *e, void *arena, void *scratch)
     t->linger_oldest = t->linger_newest = NIL;
     for (uint32_t i = 0; i < LISTEN_BUCKETS; i++)
         t->listen_bucket[i] = NIL;
-    t->tx_head = t->tx_tail = NIL;
+    for (uint32_t i = 0; i < TCP_TX_LISTS; i++)
+        t->tx[i] = (struct tcp_tx_list){NIL, NIL};
     t->tw_oldest = t->tw_newest = NIL;
 }
 
@@ -235,16 +236,21 @@ void tcp_conn_start(struct engine *e, struct tcp_conn *c, uint64_t now_us)
 
 static void tx_list_remove(struct engine *e, struct tcp_conn *c)
 {
+    uint32_t i = tcp_conn_index(e, c);
+
     if (!(c->flags & TF_TX_LIST))
         return;
     if (c->tx_prev != NIL)
         e->tcp.conns[c->tx_prev].tx_next = c->tx_next;
-    else
-        e->tcp.tx_head = c->tx_next;
     if (c->tx_next != NIL)
         e->tcp.conns[c->tx_next].tx_prev = c->tx_prev;
-    else
-        e->tcp.tx_tail = c->tx_prev;
+    /* The route may have changed since: the list is the one that it begins or ends. */
+    for (uint32_t l = 0; (c->tx_prev == NIL || c->tx_next == NIL) && l < TCP_TX_LISTS; l++) {
+        if (e->tcp.tx[l].head == i)
+            e->tcp.tx[l].head = c->tx_next;
+        if (e->tcp.tx[l].tail == i)
+            e->tcp.tx[l].tail = c->tx_prev;
+    }
     c->tx_next = c->tx_prev = NIL;
     c->flags &= ~TF_TX_LIST;
 }

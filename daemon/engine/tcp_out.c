@@ -15,20 +15,36 @@
 /* Headers of a frame at most: Ethernet with a tag, IPv6, TCP. */
 #define GSO_HDR_BYTES_MAX (18u + 40u + 60u)
 
+/* Connections wait in a list for each device, so that one which takes nothing holds up its own only. */
+static struct tcp_tx_list *tx_list_of(struct engine *e, const struct tcp_conn *c)
+{
+    uint8_t dev = net_dev(e, &c->s.remote);
+
+    return &e->tcp.tx[dev == PKTQ_NO_DEV ? ENGINE_DEV_MAX : dev];
+}
+
+/* Frames that this connection may still queue. */
+static uint32_t tx_room(const struct engine *e, const struct tcp_conn *c)
+{
+    return pktq_room(&e->txq, net_dev(e, &c->s.remote));
+}
+
 void tcp_output_schedule(struct engine *e, struct tcp_conn *c)
 {
     uint32_t i = tcp_conn_index(e, c);
+    struct tcp_tx_list *l;
 
     if (c->flags & TF_TX_LIST || c->state == TCPS_CLOSED)
         return;
+    l = tx_list_of(e, c);
     c->flags |= TF_TX_LIST;
     c->tx_next = NIL;
-    c->tx_prev = e->tcp.tx_tail;
-    if (e->tcp.tx_tail != NIL)
-        e->tcp.conns[e->tcp.tx_tail].tx_next = i;
+    c->tx_prev = l->tail;
+    if (l->tail != NIL)
+        e->tcp.conns[l->tail].tx_next = i;
     else
-        e->tcp.tx_head = i;
-    e->tcp.tx_tail = i;
+        l->head = i;
+    l->tail = i;
 }
 
 void tcp_ack_now(struct engine *e, struct tcp_conn *c)
@@ -193,7 +209,7 @@ static void ack_sent(const struct engine *e, struct tcp_conn *c)
 /* Send one segment. False: no free frame; nothing has changed then. */
 static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
 {
-    struct pktbuf *p = pktq_get(&e->txq);
+    struct pktbuf *p = tx_room(e, c) ? pktq_get(&e->txq) : NULL;
     uint32_t hdr = TCP_HDR_BYTES;
     uint32_t opt_room, segs;
     uint8_t *h;
@@ -591,14 +607,14 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
     if (c->pmtu_changes != e->pmtu.changes)
         tcp_pmtu_sync(e, c);
     cc_restart_after_idle(e, c);
-    if (c->flags & TF_TLP && pktq_room(&e->txq) > TX_RESERVE)
+    if (c->flags & TF_TLP && tx_room(e, c) > TX_RESERVE)
         (void)send_loss_probe(e, c);
     for (;;) {
         uint32_t seg = next_lost(e, c);
         uint32_t room = cwnd_room(e, c);
         uint32_t len;
 
-        if (pktq_room(&e->txq) <= TX_RESERVE || sent >= TX_SHARE_BYTES)
+        if (tx_room(e, c) <= TX_RESERVE || sent >= TX_SHARE_BYTES)
             return false;
         if (has_path(c) && !pace_ok(e, c))
             break;
@@ -633,7 +649,7 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
     if (c->flags & TF_ACK_NOW) {
         struct out_seg o = {.seq = c->snd_nxt, .flags = TCP_ACK};
 
-        if (pktq_room(&e->txq) <= TX_RESERVE)
+        if (tx_room(e, c) <= TX_RESERVE)
             return false;
         stat_inc(&e->stats, ST_TCP_PURE_ACKS);
         (void)emit(e, c, &o);
@@ -647,23 +663,23 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
     return true;
 }
 
-void tcp_output_run(struct engine *e)
+/* Each connection on the list now has one turn; those with more to send go to the end. */
+static void run_list(struct engine *e, struct tcp_tx_list *l, uint8_t dev)
 {
-    /* Each connection on the list now has one turn; those with more to send go to the end. */
-    uint32_t last = e->tcp.tx_tail;
+    uint32_t last = l->tail;
 
-    while (e->tcp.tx_head != NIL) {
-        uint32_t i = e->tcp.tx_head;
+    while (l->head != NIL) {
+        uint32_t i = l->head;
         struct tcp_conn *c = &e->tcp.conns[i];
         bool done;
 
-        if (pktq_room(&e->txq) <= TX_RESERVE)
+        if (pktq_room(&e->txq, dev) <= TX_RESERVE)
             return;
-        e->tcp.tx_head = c->tx_next;
+        l->head = c->tx_next;
         if (c->tx_next != NIL)
             e->tcp.conns[c->tx_next].tx_prev = NIL;
         else
-            e->tcp.tx_tail = NIL;
+            l->tail = NIL;
         c->tx_next = c->tx_prev = NIL;
         c->flags &= ~TF_TX_LIST;
         done = tcp_output(e, c);
@@ -672,4 +688,20 @@ void tcp_output_run(struct engine *e)
         if (i == last)
             return;
     }
+}
+
+void tcp_output_run(struct engine *e)
+{
+    for (uint8_t d = 0; d < e->txq.devices; d++)
+        run_list(e, &e->tcp.tx[d], d);
+    run_list(e, &e->tcp.tx[ENGINE_DEV_MAX], PKTQ_NO_DEV);
+}
+
+bool tcp_output_pending(const struct engine *e)
+{
+    bool any = e->tcp.tx[ENGINE_DEV_MAX].head != NIL;
+
+    for (uint32_t d = 0; d < e->txq.devices; d++)
+        any |= e->tcp.tx[d].head != NIL;
+    return any;
 }

@@ -48,8 +48,12 @@ uint16_t tcp_mss_start(const struct engine *e, struct tcp_conn *c)
 
 void tcp_pmtu_sync(struct engine *e, struct tcp_conn *c)
 {
-    uint16_t mss = (uint16_t)mss_now(e, c);
+    struct ip_addr src;
+    uint16_t mss;
 
+    if (!net_source(e, &c->s.remote, &src))
+        return; /* The link is down: what it will carry when it is back remains to be seen. */
+    mss = (uint16_t)mss_now(e, c);
     c->pmtu_changes = e->pmtu.changes;
     if (mss == c->mss)
         return;

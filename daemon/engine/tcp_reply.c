@@ -60,7 +60,8 @@ static uint32_t put_options(const struct tcp_reply *r, uint8_t *o)
 
 int tcp_reply_send(struct engine *e, const struct tcp_reply *r)
 {
-    struct pktbuf *p = pktq_room(&e->txq) > REPLY_RESERVE ? pktq_get(&e->txq) : NULL;
+    uint32_t room = pktq_room(&e->txq, net_dev(e, &r->key->remote));
+    struct pktbuf *p = room > REPLY_RESERVE ? pktq_get(&e->txq) : NULL;
     uint32_t hdr;
     uint8_t *h;
 

@@ -275,8 +275,11 @@ static enum sent send_next(struct engine *e, struct udp_sock *u, uint64_t now_us
     if (!error) {
         uint32_t frames = frames_needed(e, &o, &error);
 
-        if (!error && frames + reserve(&e->txq) > pktq_room(&e->txq))
-            return SENT_WAIT;
+        if (!error && frames + reserve(&e->txq) > pktq_room(&e->txq, net_dev(e, &o.dst))) {
+            if (e->txq.devices == 1 || !pktq_stalled(&e->txq, net_dev(e, &o.dst), now_us))
+                return SENT_WAIT;
+            error = ENOBUFS; /* What the socket sends over other devices is not to wait behind it. */
+        }
         if (!error)
             error = send_record(e, u, region, &o, now_us);
     }
@@ -293,9 +296,9 @@ static enum sent send_next(struct engine *e, struct udp_sock *u, uint64_t now_us
 void udp_output(struct engine *e, uint64_t now_us)
 {
     struct udp_table *t = &e->udp;
-    uint32_t budget = UDP_OUTPUT_BURST;
+    uint32_t budget = UDP_OUTPUT_BURST, waits = NIL;
 
-    while (t->tx_head != NIL && budget) {
+    while (t->tx_head != waits && budget) {
         struct udp_sock *u = &t->socks[t->tx_head];
         enum sent sent = SENT_ONE;
 
@@ -305,8 +308,10 @@ void udp_output(struct engine *e, uint64_t now_us)
                 break;
             budget--;
         }
-        if (sent == SENT_WAIT)
+        if (sent == SENT_WAIT && e->txq.devices == 1)
             return; /* It keeps its turn. */
+        if (sent == SENT_WAIT && waits == NIL)
+            waits = udp_index(t, u); /* Those behind it may send over other devices: one round. */
         udp_tx_forget(t, u);
         if (u->s.tx.head != u->s.tx.tail)
             tx_list_add(t, u); /* Behind the others. */

@@ -82,11 +82,11 @@ static bool turn(struct net *n, unsigned i)
         moved = true;
     }
     engine_timers(h->e, n->now_us);
-    while ((k = engine_tx_peek(h->e, tx, DEV_TX_BURST_MAX, n->now_us))) {
+    while ((k = engine_tx_peek(h->e, 0, tx, DEV_TX_BURST_MAX, n->now_us))) {
         int sent = d->ops->tx_burst(d, tx, k);
 
         assert(sent >= 0);
-        engine_tx_consume(h->e, (unsigned)sent);
+        engine_tx_consume(h->e, 0, (unsigned)sent);
         moved = true;
         if ((unsigned)sent < k)
             break;

@@ -151,8 +151,11 @@ struct pktbuf *host_tx(struct host *h)
     static struct pktbuf out;
     static uint8_t copy[65536 + 256];
     struct pktbuf *p[1];
+    uint8_t dev = 0;
 
-    if (!engine_tx_peek(h->e, p, 1, h->now_us)) {
+    while (dev < engine_devices(h->e) && !engine_tx_peek(h->e, dev, p, 1, h->now_us))
+        dev++;
+    if (dev == engine_devices(h->e)) {
         take_events(h);
         return NULL;
     }
@@ -160,7 +163,7 @@ struct pktbuf *host_tx(struct host *h)
     out.len = out.total = (uint32_t)host_linear(p[0], copy, sizeof(copy));
     out.data = copy;
     out.frag_count = 0;
-    engine_tx_consume(h->e, 1);
+    engine_tx_consume(h->e, dev, 1);
     return &out;
 }
 

@@ -334,6 +334,29 @@ Test(dhcp, any_server_is_asked_from_t2_and_the_address_goes_at_the_end)
     cr_assert_eq(host_counter(&h, "DhcpLost"), 1);
 }
 
+static void set_link(bool up)
+{
+    const struct engine_link l = {.up = up, .mtu = 1500};
+
+    engine_link(h.e, 0, &l, h.now_us);
+}
+
+Test(dhcp, lease_is_checked_when_the_link_comes_back)
+{
+    const uint8_t *mac;
+    struct arp_pkt a;
+
+    bind();
+    set_link(false);
+    set_link(true);
+    expect_arp(&h, &a, &mac);
+    (void)wait_frame(S);
+    cr_assert_eq(next_message(), DHCP_REQUEST);
+    cr_assert(msg_src == LEASED && msg_dst == UINT32_MAX, "any server on this link may answer");
+    give(DHCP_NAK);
+    cr_assert_not(has_address(LEASED));
+}
+
 Test(dhcp, refusal_ends_the_lease_at_once)
 {
     bind();

@@ -339,9 +339,9 @@ Test(mld, groups_of_own_addresses_are_reported)
     engine_announce(h.e, h.now_us);
     host_run(&h);
     while (engine_tx_pending(h.e)) {
-        struct pktbuf *p = h.e->txq.pkts + (h.e->txq.head & (h.e->txq.count - 1));
+        struct pktbuf *p[1];
 
-        if (p->data[12] == 0x86)
+        if (!engine_tx_peek(h.e, 0, p, 1, h.now_us) || p[0]->data[12] == 0x86)
             break;
         host_tx(&h); /* ARP announces the IPv4 address */
     }

@@ -227,10 +227,8 @@ Test(neigh, answer_that_finds_the_frame_queue_full_is_used_when_there_is_room)
 
     send_text(s, "late");
     expect_question(1, 255);
-    while (pktq_get(q)) {
-        net_send_frame(h.e, &q->pkts[q->tail & (q->count - 1)], 0, mac_of(1), ETH_TYPE_ARP);
-        filled++;
-    }
+    for (struct pktbuf *p; (p = pktq_get(q)); filled++)
+        net_send_frame(h.e, p, 0, mac_of(1), ETH_TYPE_ARP);
     reply_from(1);
     rig_check(&h);
     cr_assert(net_loop_pending(h.e));

@@ -484,7 +484,7 @@ Test(net, fragments_that_find_no_room_are_not_begun)
     unsigned n = 0;
 
     rig_resolve(&h, 1);
-    while (pktq_room(q) > 3) {
+    while (pktq_room(q, 0) > 3) {
         cr_assert_eq(output(NET4(1), 8, 8, false), 0);
         n++;
     }
@@ -511,7 +511,7 @@ Test(net, above_the_copy_limit_only_dont_fragment_leaves_by_reference)
     cr_assert_arr_eq(ip.payload, buf, 8000);
     cr_assert_eq(output(NET4(1), 8000, 8, false), 0);
     for (uint32_t at = 0; at < 8000; at += ip.len) {
-        cr_assert_eq(engine_tx_peek(h.e, p, 1, h.now_us), 1);
+        cr_assert_eq(engine_tx_peek(h.e, 0, p, 1, h.now_us), 1);
         cr_assert_eq(p[0]->frag_count, 0);
         expect_ip4(&h, &ip, NULL);
         cr_assert_eq(ip.frag_off, at);

@@ -129,14 +129,24 @@ static void *serve_thread(void *arg)
 
 void rig_start(struct rig *r, bool threaded)
 {
-    struct worker_params wp = {.cfg = &r->cfg, .device = &r->device.dev};
+    struct worker_params wp = {.cfg = &r->cfg, .ports = {{&r->device.dev, "rig:0"}}, .port_count = 1};
     struct control_params cp = {.cfg = &r->cfg, .socket = &r->socket, .boot_id = 7};
     char error[256];
 
     r->device.dev.ops = &rig_device_ops;
     r->device.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (r->two) {
+        r->second.dev.ops = &rig_device_ops;
+        r->second.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        wp.ports[wp.port_count++] = (struct worker_port){&r->second.dev, "rig:1"};
+    }
     memset(r->cfg.engine.secret, 5, sizeof(r->cfg.engine.secret));
     memcpy(r->cfg.engine.ifs[0].mac, (uint8_t[]){2, 0, 0, 0, 0, 1}, 6);
+    if (r->two) {
+        r->cfg.engine.ifs[1] = r->cfg.engine.ifs[0];
+        r->cfg.engine.ifs[1].dev = 1;
+        r->cfg.engine.if_count = 2;
+    }
     r->cfg.engine.addrs[r->cfg.engine.addr_count++] = r->cfg.addresses.v[0];
     r->arena = zeroed(engine_arena_bytes(&r->cfg.engine));
     r->scratch = zeroed(engine_scratch_bytes(&r->cfg.engine));
@@ -183,6 +193,8 @@ void rig_stop(struct rig *r)
     (void)close(r->status_fd);
     (void)close(r->stop_fd);
     (void)close(r->device.fd);
+    if (r->two)
+        (void)close(r->second.fd);
     cr_assert_eq(rmdir(r->folder), 0, "the control socket was left behind");
 }
 

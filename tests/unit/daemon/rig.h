@@ -27,7 +27,8 @@ struct rig_device {
 
 struct rig {
     struct config cfg; /* change it between rig_init() and rig_start() */
-    struct rig_device device;
+    struct rig_device device, second;
+    bool two; /* set it as well: the second is there */
     struct engine *engine;
     void *arena, *scratch;
     struct sg_status *status;

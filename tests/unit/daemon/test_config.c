@@ -179,7 +179,7 @@ Test(config, addresses_in_vlans)
 
     config_init(&cfg);
     cr_assert(set(&cfg, "network", "address", "10.0.0.1/8, 192.0.2.1/24 vlan 5, 2001:db8::1/64 vlan 5") == 0);
-    cr_assert(cfg.addresses.count == 3 && !cfg.addresses.vlan[0] && cfg.addresses.vlan[2] == 5);
+    cr_assert(cfg.addresses.count == 3 && !cfg.addresses.place[0].vlan && cfg.addresses.place[2].vlan == 5);
     cr_assert(config_check(&cfg, error) == 0, "%s", error);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         cr_assert(set(&cfg, "network", "address", bad[i]) == -EINVAL, "\"%s\"", bad[i]);
@@ -190,6 +190,77 @@ Test(config, addresses_in_vlans)
         cr_assert(config_add(&cfg, config_find("network", "address"), text, error) == 0);
     }
     cr_assert(config_check(&cfg, error) == -EINVAL && strstr(error, "VLAN"), "%s", error);
+}
+
+/* Devices, one to a value, and what follows each. */
+Test(config, devices)
+{
+    static const char *bad[] = {"",
+                                "tap:a name",
+                                "tap:a name x/y",
+                                "tap:a name abcdefghijklmnop",
+                                "tap:a mtu 575",
+                                "tap:a mtu 65536",
+                                "tap:a mac 01:00:00:00:00:01",
+                                "tap:a accept_ra maybe",
+                                "tap:a speed 5"};
+    const struct config_key *key = config_find("network", "device");
+    struct config cfg;
+
+    config_init(&cfg);
+    cr_assert(cfg.devices.count == 1 && !strcmp(cfg.devices.v[0].name, "sg0"));
+    cr_assert(set(&cfg, "network", "device", "dpdk:net_memif0,role=server,id=0") == 0);
+    cr_assert(cfg.devices.count == 1 && !strcmp(cfg.devices.v[0].name, "net_memif0"), "commas are its own");
+    cr_assert(config_add(&cfg, key, "tap:b name wan mtu 9000 mac 02:00:00:00:00:07 accept_ra yes", error) ==
+              0);
+    cr_assert(cfg.devices.count == 2 && config_device_find(&cfg, "wan") == 1);
+    cr_assert(config_device_find(&cfg, "") == 0 && config_device_find(&cfg, "lan") == -1);
+    cr_assert(config_device_mtu(&cfg, 1) == 9000 && config_device_mac(&cfg, 1)[5] == 7);
+    cr_assert(config_device_ra(&cfg, 1) && !config_device_ra(&cfg, 0));
+    cr_assert(set(&cfg, "network", "mtu", "1400") == 0 && config_device_mtu(&cfg, 0) == 1400);
+    cr_assert(config_device_mtu(&cfg, 1) == 9000, "it says itself");
+    cr_assert(config_check(&cfg, error) == 0, "%s", error);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        cr_assert(config_add(&cfg, key, bad[i], error) == -EINVAL, "\"%s\"", bad[i]);
+    cr_assert(config_add(&cfg, key, "tap:wan", error) == 0);
+    cr_assert(config_check(&cfg, error) == -EINVAL && strstr(error, "called wan"), "%s", error);
+    for (unsigned i = cfg.devices.count; i < ENGINE_DEV_MAX; i++)
+        cr_assert(config_add(&cfg, key, "tap:c", error) == 0);
+    cr_assert(config_add(&cfg, key, "tap:c", error) == -EINVAL, "one too many");
+}
+
+Test(config, places_name_devices)
+{
+    static const char *bad[] = {"10.0.0.1/8 dev", "10.0.0.1/8 dev a dev b", "10.0.0.1/8 dev a/b"};
+    const struct config_key *address = config_find("network", "address");
+    struct config cfg;
+
+    config_init(&cfg);
+    cr_assert(set(&cfg, "network", "device", "tap:lan") == 0);
+    cr_assert(config_add(&cfg, config_find("network", "device"), "tap:wan", error) == 0);
+    cr_assert(
+        set(&cfg, "network", "address", "10.0.0.2/8, 192.0.2.2/24 dev wan, 10.9.0.2/16 vlan 5 dev wan") == 0);
+    cr_assert(!strcmp(cfg.addresses.place[1].dev, "wan") && cfg.addresses.place[2].vlan == 5);
+    cr_assert(config_add(&cfg, address, "dhcp dev lan", error) == 0 && cfg.addresses.dhcp);
+    cr_assert(config_add(&cfg, address, "dhcp dev wan", error) == -EINVAL, "there is one client");
+    cr_assert(config_add(&cfg, address, "fe80::5/64", error) == 0);
+    cr_assert(config_add(&cfg, address, "fe80::5/64 dev wan", error) == 0, "another link");
+    cr_assert(set(&cfg, "network", "gateway", "192.0.2.1 dev wan, fe80::1 dev wan") == 0);
+    cr_assert(set(&cfg, "network", "route", "198.51.100.0/24 via 10.9.0.1 dev wan vlan 5") == 0);
+    cr_assert(config_check(&cfg, error) == 0, "%s", error);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        cr_assert(config_add(&cfg, address, bad[i], error) == -EINVAL, "\"%s\"", bad[i]);
+    cr_assert(set(&cfg, "network", "gateway", "192.0.2.1 dev lan") == 0);
+    cr_assert(config_check(&cfg, error) == -EINVAL && strstr(error, "network.gateway"), "%s", error);
+    cr_assert(set(&cfg, "network", "gateway", "fe80::1 dev wan vlan 6") == 0);
+    cr_assert(config_check(&cfg, error) == -EINVAL && strstr(error, "VLAN 6"), "%s", error);
+    cr_assert(set(&cfg, "network", "gateway", "") == 0);
+    cr_assert(config_add(&cfg, address, "10.1.0.1/16 dev man", error) == 0);
+    cr_assert(config_check(&cfg, error) == -EINVAL && strstr(error, "devices are: lan, wan"), "%s", error);
+    cr_assert(set(&cfg, "network", "address", "10.0.0.2/8") == 0);
+    cr_assert(set(&cfg, "network", "route", "") == 0);
+    cr_assert(set(&cfg, "network", "mac", "02:00:00:00:00:01") == 0);
+    cr_assert(config_check(&cfg, error) == -EINVAL && strstr(error, "network.mac"), "%s", error);
 }
 
 Test(config, routes)
@@ -250,7 +321,7 @@ Test(config, file_sets_what_it_says_and_nothing_else)
                         "# a comment\n; another\n\n[network]\ndevice = tap:x ; inline\n"
                         "  address=192.0.2.1/24\n[control]\nmode = 0600\n[daemon]\nlog_level = debug\n") == 0,
               "%s", error);
-    cr_assert(!strcmp(cfg.device, "tap:x"));
+    cr_assert(!strcmp(cfg.devices.v[0].spec, "tap:x"));
     cr_assert(cfg.control_mode == 0600);
     cr_assert(cfg.log_level == LOG_LEVEL_DEBUG);
     cr_assert(config_address4(&cfg)[0] == 192);
@@ -401,7 +472,11 @@ Test(options, command_line_wins_over_environment_over_file)
               "%s", error);
     cr_assert(!strcmp(cfg.control_path, "/from/option"));
     cr_assert(cfg.mtu == 1400, "an option wins although it stands before --config");
-    cr_assert(!strcmp(cfg.device, "tap:file"));
+    cr_assert(!strcmp(cfg.devices.v[0].spec, "tap:file"));
+    cr_assert(SETTLE(&cfg, &opts, WORD("--device"), WORD("tap:a"), WORD("--device"), WORD("tap:b mtu 9000"),
+                     WORD("--config"), path) == 0,
+              "%s", error);
+    cr_assert(cfg.devices.count == 2 && cfg.devices.v[1].mtu == 9000, "those of the file are gone");
     (void)unlink(path);
 }
 

@@ -446,6 +446,49 @@ Test(worker, failed_device_is_told_and_calls_are_still_answered, .timeout = 20)
     rig_stop(&rig);
 }
 
+/* Make a device fail and wait for what the worker says about that. */
+static void fail_device(struct rig_device *d, struct worker_news *ret)
+{
+    const uint64_t one = 1;
+    struct pollfd p = {.fd = worker_news_fd(rig.worker), .events = POLLIN};
+
+    __atomic_store_n(&d->fail, 1, __ATOMIC_RELEASE);
+    cr_assert_eq(write(d->fd, &one, sizeof(one)), (ssize_t)sizeof(one));
+    cr_assert_eq(poll(&p, 1, 2000), 1);
+    cr_assert(worker_news(rig.worker, ret));
+}
+
+static int second_is_up(struct worker *w, void *unused)
+{
+    struct engine_if_info i;
+
+    (void)unused;
+    return engine_if_info(worker_engine(w), 1, &i) && i.up && !worker_device_failed(w, 1);
+}
+
+Test(worker, one_of_two_devices_may_fail, .timeout = 20)
+{
+    struct worker_news news;
+    struct peer_session s;
+
+    rig_init(&rig);
+    rig.two = true;
+    rig_start(&rig, false);
+    cr_assert(worker_call(rig.worker, second_is_up, NULL));
+    fail_device(&rig.second, &news);
+    cr_assert_eq(news.kind, WORKER_NEWS_DEVICE);
+    cr_assert_str_eq(news.text, "rig:1: the device failed while receiving: Input/output error");
+    cr_assert_not(worker_call(rig.worker, second_is_up, NULL));
+    peer_attach(&s, &rig); /* The worker serves on. */
+    peer_detach(&s);
+    rig_serve(&rig, 0);
+    fail_device(&rig.device, &news);
+    while (news.kind == WORKER_NEWS_DONE)
+        cr_assert(worker_news(rig.worker, &news));
+    cr_assert_eq(news.kind, WORKER_NEWS_FAILED, "the last one");
+    rig_stop(&rig);
+}
+
 static void *sleep_on_futex(void *arg)
 {
     struct peer_session *s = arg;
