@@ -38,6 +38,8 @@ struct cc_ops {
     void (*on_ack)(struct tcp_conn *c, const struct cc_ack *a);
     /** Congestion: returns the new slow start threshold. */
     uint32_t (*ssthresh)(struct engine *e, struct tcp_conn *c);
+    /** The peer echoes congestion marks, in place of ssthresh(); NULL: ssthresh(). With CA_CWR already. */
+    void (*on_echo)(struct engine *e, struct tcp_conn *c);
     /** A time-out, after ssthresh(). */
     void (*on_rto)(struct engine *e, struct tcp_conn *c);
     /** The last ssthresh() was for nothing; cwnd and ssthresh have been restored. */

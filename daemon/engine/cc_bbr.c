@@ -424,6 +424,27 @@ static void bbr_on_lost(struct engine *e, struct tcp_conn *c, const struct tx_se
     }
 }
 
+/* The draft leaves ECN open; RFC 3168 5 wants a mark to count as a loss does. So it does: the short-term
+ * bounds give way at the end of the round, and a probe for more has found its limit. */
+static void bbr_on_echo(struct engine *e, struct tcp_conn *c)
+{
+    struct bbr *b;
+    uint32_t target, pipe = tcp_pipe(e, c);
+
+    if (c->path == NIL)
+        return;
+    b = &path_of(e, c)->bbr;
+    bbr_note_loss(c, b);
+    if (b->state != BBR_UP || !b->is_bw_probe_sample)
+        return;
+    target = bbr_bdp(e, c, b, 100) < c->cwnd ? bbr_bdp(e, c, b, 100) : c->cwnd;
+    target = bbr_beta(target);
+    b->prev_probe_too_high = true;
+    b->is_bw_probe_sample = false;
+    b->inflight_longterm = pipe > target ? pipe : target;
+    start_down(e, c, b);
+}
+
 /* OnEnterFastRecovery(), OnEnterRTO(). There is no threshold: what is safe lies in the model. */
 static uint32_t bbr_ssthresh(struct engine *e, struct tcp_conn *c)
 {
@@ -472,6 +493,7 @@ const struct cc_ops cc_bbr = {
     .control = bbr_control,
     .on_lost = bbr_on_lost,
     .ssthresh = bbr_ssthresh,
+    .on_echo = bbr_on_echo,
     .on_rto = bbr_on_rto,
     .on_undo = bbr_on_undo,
 };

@@ -36,10 +36,10 @@ static void newreno_on_ack(struct tcp_conn *c, const struct cc_ack *a)
     }
 }
 
-/* RFC 5681 equation 4. */
+/* RFC 5681 equation 4. A mark may come with the ACK of all that was in flight: RFC 3168 6.1.2 halves cwnd. */
 static uint32_t newreno_ssthresh(struct engine *e, struct tcp_conn *c)
 {
-    uint32_t half = tcp_flight(c) / 2;
+    uint32_t half = (c->ca_state == CA_CWR ? c->cwnd : tcp_flight(c)) / 2;
 
     (void)e;
     return half > 2u * c->mss ? half : 2u * c->mss;

@@ -79,14 +79,26 @@ struct tcp_options_set {
 #define TF_LIMIT_MASK      (3u << TF_LIMIT_SHIFT)
 #define TF_RATE_APP        (1u << 24) /* rate_bytes were all that the application had to send */
 #define TF_RARE            (1u << 25) /* the connection's tcp_rare is in use */
+#define TF_ECE             (1u << 26) /* congestion marks came: every ACK echoes them until CWR comes */
 
 #define TF_FASTOPEN        (1u << 31) /* SYN_RCVD by Fast Open: data may pass already */
 #define TF_FASTOPEN_OPT    (1u << 30) /* the SYN, or SYN-ACK, carries a Fast Open option */
 #define TF_SYN_DATA        (1u << 29) /* the SYN carried data, up to snd_nxt */
 #define TF_SYN_DEFERRED    (1u << 28) /* SYN_SENT, but the SYN waits for data (TCP_FASTOPEN_CONNECT) */
 
+/* tcp_conn.ecn (RFC 3168, tcp_ecn.c) */
+#define ECN_SEND           (1u << 0) /* agreed (offered, in SYN_SENT): our data says that it can be marked */
+#define ECN_TAKE           (1u << 1) /* marks of the peer's data are to be echoed */
+#define ECN_CWR            (1u << 2) /* the next new data says that the window was reduced */
+#define ECN_SEEN           (1u << 3) /* data of the peer's came that could be marked */
+
 /** Congestion state, as Linux names it. */
-enum ca_state { CA_OPEN = 0, CA_RECOVERY, CA_LOSS };
+enum ca_state {
+    CA_OPEN = 0,
+    CA_CWR, /* the window is reduced for a congestion mark, nothing was lost */
+    CA_RECOVERY,
+    CA_LOSS
+};
 
 /** What rto_at_us means. */
 enum rto_mode { RTO_OFF = 0, RTO_REXMIT, RTO_PERSIST, RTO_REORDER, RTO_TLP };
@@ -97,7 +109,8 @@ struct tcp_conn {
     uint8_t state : 4;         /* enum tcp_state; written by tcp_state_set() only */
     uint8_t ca_state : 4;      /* enum ca_state */
     uint8_t reo_wnd_mult;      /* RFC 8985 6.2 step 4 */
-    uint8_t rto_mode;          /* enum rto_mode */
+    uint8_t rto_mode : 4;      /* enum rto_mode */
+    uint8_t ecn : 4;           /* ECN_* */
     uint8_t backoff;           /* consecutive time-outs */
     uint32_t flags;            /* TF_* */
     uint32_t hash;             /* in the connection table */

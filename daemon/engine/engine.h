@@ -93,6 +93,13 @@ struct engine_route {
 /** When something that has a price is done. */
 enum engine_when { ENGINE_AUTO, ENGINE_ALWAYS, ENGINE_NEVER };
 
+/** Explicit congestion notification (RFC 3168), with the numbers of Linux's tcp_ecn. */
+enum engine_ecn {
+    ENGINE_ECN_OFF,
+    ENGINE_ECN_ON,    /* asked for, and agreed to */
+    ENGINE_ECN_ACCEPT /* agreed to when peers ask */
+};
+
 /* Algorithms of congestion control: the names that TCP_CONGESTION and the setting know, in the order of
  * enum cc_id. The value of the option is the name itself: its first byte lowest, zeros behind it. */
 #define ENGINE_CONGESTION_WORDS "cubic reno bbr"
@@ -149,6 +156,7 @@ struct engine_config {
     uint8_t ttl;                 /* 64 */
     uint8_t timestamps;          /* 1: offered and agreed to (RFC 7323 3) */
     uint8_t congestion;          /* of a new socket: index of its name in ENGINE_CONGESTION_WORDS */
+    uint8_t ecn;                 /* enum engine_ecn; ENGINE_ECN_ACCEPT */
     uint8_t idle_restart;        /* 1: cwnd is reduced after idle times (RFC 2861) */
     uint16_t port_min, port_max; /* ephemeral ports: 32768..60999 */
     uint32_t icmp_rate;          /* ICMP errors a second: 1000 */

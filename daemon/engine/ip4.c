@@ -42,6 +42,7 @@ void ip4_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct 
         .l3 = ip.hdr,
         .l3_hdr_len = ip.hdr_len,
     };
+    stat_add(&e->stats, ST_IP_IN_NO_ECT + (rp.tos & IP_ECN_MASK), net_segments(&rp));
     d = netif_lookup(&e->net.t, &rp.dst);
     kind = d->kind;
     here = kind == DST_OWN && d->ifindex == a->ifindex; /* RFC 1122 3.3.4.2 (A) */

@@ -93,6 +93,7 @@ void ip6_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct 
         .l3_hdr_len = IP6_HDR_BYTES,
         .next_off = IP6_NEXT_OFF,
     };
+    stat_add(&e->stats, ST_IP6_IN_NO_ECT + (rp.tos & IP_ECN_MASK), net_segments(&rp));
     if (!source_ok(e, &rp.src, &ip, a->looped) || !destination_ok(e, &ip, &rp, a)) {
         stat_inc(&e->stats, ST_IP6_IN_ADDR_ERRORS);
         return;

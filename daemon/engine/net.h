@@ -27,6 +27,7 @@
 #include "daemon/engine/wire/eth.h"
 #include "daemon/engine/wire/ip4.h"
 #include "daemon/engine/wire/ip6.h"
+#include "daemon/engine/wire/tcp.h"
 
 /* Packets to ourselves that wait; several of the largest fit. */
 #define NET_LOOP_BYTES (256u << 10)
@@ -179,6 +180,17 @@ const uint8_t *ip6_quoted_l4(const uint8_t *ip, uint32_t bytes, uint8_t *proto);
 bool ip6_group_own(const struct engine *e, const uint8_t *dst, uint8_t ifindex);
 /** ... or because a socket joined it? */
 bool ip6_group_joined(const struct engine *e, const struct ip_addr *dst, uint8_t ifindex);
+
+/** Segments that a device joined into this packet; 1: none. */
+static inline uint32_t net_segments(const struct rx_pkt *rp)
+{
+    uint32_t tcp_hdr;
+
+    if (!rp->gso_size || rp->proto != IP_PROTO_TCP || rp->l4_len < TCP_HDR_BYTES)
+        return 1;
+    tcp_hdr = (uint32_t)(rp->l4[12] >> 4) * 4;
+    return rp->l4_len <= tcp_hdr ? 1 : (rp->l4_len - tcp_hdr + rp->gso_size - 1) / rp->gso_size;
+}
 
 /** Hand a checked packet to its transport. */
 void net_deliver(struct engine *e, const struct rx_pkt *rp, uint64_t now_us);

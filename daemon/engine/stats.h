@@ -34,6 +34,10 @@ enum stat {
     ST_IP_IN_ADDR_ERRORS, /* not for us, or an impossible source */
     ST_IP_IN_UNKNOWN_PROTOS,
     ST_IP_IN_DELIVERS,
+    ST_IP_IN_NO_ECT, /* these four in the order of the codepoints; joined segments count one by one */
+    ST_IP_IN_ECT1,
+    ST_IP_IN_ECT0,
+    ST_IP_IN_CE,
     ST_IP_OUT_REQUESTS,
     ST_IP_OUT_NO_ROUTES,
     ST_IP_REASM_REQDS,
@@ -45,6 +49,10 @@ enum stat {
     ST_IP6_IN_ADDR_ERRORS, /* not for us, or an impossible source */
     ST_IP6_IN_UNKNOWN_PROTOS,
     ST_IP6_IN_DELIVERS,
+    ST_IP6_IN_NO_ECT, /* likewise */
+    ST_IP6_IN_ECT1,
+    ST_IP6_IN_ECT0,
+    ST_IP6_IN_CE,
     ST_IP6_OUT_REQUESTS,
     ST_IP6_OUT_NO_ROUTES,
     ST_IP6_REASM_REQDS,
@@ -143,6 +151,9 @@ enum stat {
     ST_TCP_LOSS_UNDO,           /* ... after a time-out */
     ST_TCP_DSACK_RECV,
     ST_TCP_DSACK_IGNORED,    /* too old, or about what was never sent */
+    ST_TCP_DELIVERED_CE,     /* segments whose ACK echoed a congestion mark */
+    ST_TCP_ECN_REDUCTIONS,   /* windows reduced for such an echo */
+    ST_TCP_ECN_FALLBACK,     /* SYNs sent again without asking for ECN */
     ST_TCP_SACK_RENEGING,    /* a peer threw away what it had acknowledged selectively */
     ST_TCP_SACK_LIMIT,       /* the SACK blocks of an ACK were not looked at to the end */
     ST_TCP_LOST_RETRANSMIT,  /* a retransmission was itself lost */

@@ -19,6 +19,7 @@
  *   tcp_cookie.c SYN cookies                              tcp_challenge.c  answers to what may be forged
  *   tcp_orphan.c connections without an application       tcp_buf.c    sizes of rings and windows
  *   tcp_tally.h  counters for people                      tcp_info.c   TCP_INFO
+ *   tcp_ecn.c    explicit congestion notification
  */
 #ifndef ENGINE_TCP_H
 #define ENGINE_TCP_H
@@ -120,12 +121,14 @@ struct tcp_rare {
     uint32_t ooo_segs;                 /* segments that arrived beyond a hole */
     uint32_t reord_seen;               /* segments that were acknowledged after later ones */
     uint32_t rwnd_ticks, sndbuf_ticks; /* LIMIT_RWND and LIMIT_SNDBUF so far */
+    uint32_t delivered_ce;             /* segments whose ACK echoed a congestion mark */
     uint16_t reordering;               /* the farthest that one came late, in segments; 0: none did */
     bool syn_data;                     /* data on the SYN was taken, ours or the peer's */
     uint8_t fastopen_fail;             /* enum fastopen_fail */
+    uint32_t pad;
 };
 
-static_assert(sizeof(struct tcp_rare) == 32, "two share a cache line");
+static_assert(sizeof(struct tcp_rare) == 40, "no padding");
 
 /** Bytes received out of order: [start, end), linked in sequence order. */
 struct rx_range {
@@ -388,6 +391,25 @@ void tcp_delack_due(struct engine *e, struct tcp_conn *c);
 /** TCP_QUICKACK. */
 void tcp_delack_set(struct engine *e, struct tcp_conn *c, bool quick);
 
+/* tcp_ecn.c */
+struct tcp_acked;
+/** Does this SYN for a listener, in a packet with this traffic class, ask for ECN, and do we agree? */
+bool tcp_ecn_request(const struct engine *e, const struct tcp_seg *s, uint8_t tos);
+/** The peer's SYN or SYN-ACK says whether it agrees to what we asked for. */
+void tcp_ecn_answer(struct tcp_conn *c, const struct tcp_seg *s);
+/** Our SYN goes out again: without asking. */
+void tcp_ecn_fallback(struct engine *e, struct tcp_conn *c);
+/** Data within the window, of a connection with ECN_TAKE. */
+void tcp_ecn_data(struct tcp_conn *c, const struct tcp_seg *s, uint8_t tos);
+/** An ACK that echoes congestion, of a connection with ECN_SEND. */
+void tcp_ecn_echo(struct engine *e, struct tcp_conn *c, const struct tcp_acked *a);
+/** The window is being reduced, for whatever reason: the peer is told. */
+static inline void tcp_ecn_reduced(struct tcp_conn *c)
+{
+    if (c->ecn & ECN_SEND)
+        c->ecn |= ECN_CWR;
+}
+
 /* tcp_pmtu.c */
 /** The segment size to begin with. */
 uint16_t tcp_mss_start(const struct engine *e, struct tcp_conn *c);
@@ -514,6 +536,8 @@ void tcp_rack_detect(struct engine *e, struct tcp_conn *c, struct tcp_acked *a);
 /** RFC 8985 7.4: what an ACK says about the loss probe. */
 void tcp_tlp_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, const struct tcp_acked *a);
 void tcp_recovery_timeout(struct engine *e, struct tcp_conn *c);
+/** Proportional rate reduction begins with this ACK: ssthresh is set, what is in flight counts. */
+void tcp_prr_begin(const struct tcp_conn *c, struct tx_flight *f, const struct tcp_acked *a);
 /** The MSS shrank: what is in flight and too large is sent again in pieces. */
 void tcp_recovery_mtu(struct engine *e, struct tcp_conn *c);
 /** The reordering timer of RACK fired (RFC 8985 6.3). */

@@ -116,7 +116,8 @@ static void old_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *
 
     if (!s->sack_count)
         return;
-    old.len = 1; /* no duplicate ACK */
+    old.len = 1;                    /* no duplicate ACK */
+    old.flags &= (uint8_t)~TCP_ECE; /* What it echoes may be long answered. */
     take_echo(c, s, &a);
     tcp_recovery_sack(e, c, s, &a);
     tcp_recovery_ack(e, c, &old, &a, tcp_flight(c));

@@ -76,13 +76,13 @@ uint32_t tcp_cookie_make(struct engine *e, struct tcp_listener *l, struct tcp_re
     return ts + r->tsoff;
 }
 
-static void unpack_options(struct tcp_req *r, const struct tcp_seg *s)
+static void unpack_options(const struct engine *e, struct tcp_req *r, const struct tcp_seg *s)
 {
     uint32_t bits = (s->tsecr - r->tsoff) & TS_MASK;
 
     if (!s->has_ts)
         return;
-    r->flags = REQ_TS | (bits & TS_SACK ? REQ_SACK : 0) | (bits & TS_ECN ? REQ_ECN : 0);
+    r->flags = REQ_TS | (bits & TS_SACK ? REQ_SACK : 0) | (bits & TS_ECN && e->cfg.ecn ? REQ_ECN : 0);
     r->ts_recent = s->tsval;
     if ((bits & TS_WSCALE) != TS_WSCALE) {
         r->flags |= REQ_WSCALE;
@@ -108,6 +108,6 @@ bool tcp_cookie_check(struct engine *e, const struct tcp_listener *l, struct tcp
     }
     r->peer_mss = mss_table[mss];
     r->tsoff = tcp_ts_offset(e, &r->key);
-    unpack_options(r, s);
+    unpack_options(e, r, s);
     return true;
 }

@@ -111,6 +111,7 @@ static enum verdict step4_syn(struct engine *e, struct tcp_conn *c, struct tcp_s
         return SEG_GO_ON;
     if (c->state == TCPS_SYN_RCVD && s->flags & TCP_ACK && s->seq == c->irs && seq_gt(s->ack, c->iss) &&
         seq_le(s->ack, c->snd_nxt)) {
+        tcp_ecn_answer(c, s);
         s->flags &= (uint8_t)~TCP_SYN;
         s->seq++;
         return SEG_GO_ON;
@@ -246,6 +247,8 @@ static enum verdict step7_text(struct engine *e, struct tcp_conn *c, const struc
         c->flags |= TF_ACK_NOW; /* RFC 5681 4.2: out of order, or filling a hole */
     if (tcp_reass_holes(e, c))
         c->flags |= TF_ACK_NOW;
+    if (c->ecn & ECN_TAKE)
+        tcp_ecn_data(c, s, rp->tos);
     tail = c->s.rx.tail;
     tcp_reass_add(e, c, s->seq, s->data, s->len);
     tcp_rx_tune(e, c, s, c->s.rx.tail - tail);
@@ -332,6 +335,7 @@ static void syn_sent_input(struct engine *e, struct tcp_conn *c, struct tcp_seg 
     c->rcv_nxt = c->rcv_wup = s->seq + 1;
     c->rcv_adv = c->rcv_nxt;
     c->peer_mss = s->has_mss ? s->mss : 0;
+    tcp_ecn_answer(c, s);
     s->has_ts &= (c->flags & TF_TS) != 0; /* not offered, not agreed to */
     if (!s->has_ts)
         c->flags &= ~TF_TS;

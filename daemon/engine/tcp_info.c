@@ -26,6 +26,8 @@ static uint8_t linux_ca_state(const struct engine *e, const struct tcp_conn *c)
     const struct tx_flight *f = flight_of(e, c);
 
     switch ((enum ca_state)c->ca_state) {
+    case CA_CWR:
+        return 2;
     case CA_RECOVERY:
         return 3;
     case CA_LOSS:
@@ -102,6 +104,7 @@ static void fill_rare(const struct engine *e, const struct tcp_conn *c, struct s
 
     ret->bytes_retrans = r->bytes_retrans;
     ret->bytes_sent += r->bytes_retrans;
+    ret->delivered_ce = r->delivered_ce;
     ret->dsack_dups = r->dsacks;
     ret->rcv_ooopack = r->ooo_segs;
     ret->reord_seen = r->reord_seen;
@@ -143,7 +146,8 @@ static void fill_conn(const struct engine *e, const struct tcp_conn *c, uint64_t
 
     ret->options =
         (uint8_t)((c->flags & TF_TS ? SG_TCPI_TIMESTAMPS : 0) | (c->flags & TF_SACK ? SG_TCPI_SACK : 0) |
-                  (c->flags & TF_WSCALE ? SG_TCPI_WSCALE : 0));
+                  (c->flags & TF_WSCALE ? SG_TCPI_WSCALE : 0) | (c->ecn & ECN_SEND ? SG_TCPI_ECN : 0) |
+                  (c->ecn & ECN_SEEN ? SG_TCPI_ECN_SEEN : 0));
     if (c->flags & TF_WSCALE)
         ret->wscales = (uint8_t)(c->snd_wscale | c->rcv_wscale << 4);
     ret->snd_mss = c->mss;

@@ -143,7 +143,7 @@ static void send_synack(struct engine *e, const struct tcp_req *r, uint32_t tsva
         .seq = r->iss,
         .ack = r->irs + 1,
         .wnd = (uint16_t)rcv_window(l),
-        .flags = TCP_SYN | TCP_ACK,
+        .flags = (uint8_t)(TCP_SYN | TCP_ACK | (r->flags & REQ_ECN ? TCP_ECE : 0)),
         .mss = tcp_adv_mss(e, &r->key.remote),
         .tos = sock_tos(&e->tcp.listeners[r->listener].s),
         .ttl = sock_ttl(e, &e->tcp.listeners[r->listener].s),
@@ -186,7 +186,7 @@ static bool req_allowed(const struct engine *e, const struct tcp_listener *l)
 }
 
 static struct tcp_req req_of_syn(struct engine *e, struct tcp_listener *l, const struct flow_key *k,
-                                 uint32_t hash, const struct tcp_seg *s)
+                                 uint32_t hash, const struct tcp_seg *s, uint8_t tos)
 {
     return (struct tcp_req){
         .key = *k,
@@ -199,7 +199,7 @@ static struct tcp_req req_of_syn(struct engine *e, struct tcp_listener *l, const
         .wnd = s->wnd,
         .peer_wscale = s->has_wscale ? s->wscale : 0,
         .flags = (uint8_t)((s->has_ts ? REQ_TS : 0) | (s->has_wscale ? REQ_WSCALE : 0) |
-                           (s->sack_perm ? REQ_SACK : 0)),
+                           (s->sack_perm ? REQ_SACK : 0) | (tcp_ecn_request(e, s, tos) ? REQ_ECN : 0)),
     };
 }
 
@@ -275,6 +275,7 @@ static struct tcp_conn *conn_of_req(struct engine *e, const struct tcp_req *r)
     c->rcv_wscale = tcp_rcv_wscale(e);
     c->flags = (r->flags & REQ_TS ? TF_TS | TF_TS_VALID : 0) | (r->flags & REQ_WSCALE ? TF_WSCALE : 0) |
                (r->flags & REQ_SACK ? TF_SACK : 0) | TF_EMBRYO | TF_HASHED;
+    c->ecn = r->flags & REQ_ECN ? ECN_SEND | ECN_TAKE : 0;
     c->hash = r->hash;
     tcp_state_set(c, TCPS_SYN_RCVD);
     sock_link(e, &c->s, l->s.heap_sid);
@@ -382,7 +383,7 @@ void tcp_listen_input(struct engine *e, struct tcp_listener *l, const struct flo
         return;
     }
     s->has_ts &= e->cfg.timestamps != 0;
-    r = req_of_syn(e, l, k, hash, s);
+    r = req_of_syn(e, l, k, hash, s, rp->tos);
     if (!tcp_fastopen_syn(e, l, &r, s))
         syn_input(e, l, &r);
 }
@@ -413,7 +414,9 @@ void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const
     struct tcp_conn *c;
 
     if ((s->flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_SYN && s->seq == r->irs) {
-        send_synack_now(e, r); /* Their SYN again: our SYN-ACK again. */
+        if (!tcp_ecn_request(e, s, rp->tos))
+            r->flags &= (uint8_t)~REQ_ECN; /* RFC 3168 6.1.1: it asks no more. */
+        send_synack_now(e, r);             /* Their SYN again: our SYN-ACK again. */
         return;
     }
     if (r->flags & REQ_TS && s->has_ts && !(s->flags & TCP_RST) && (int32_t)(s->tsval - r->ts_recent) < 0) {

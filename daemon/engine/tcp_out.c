@@ -138,10 +138,15 @@ void tcp_window_check(struct engine *e, struct tcp_conn *c)
 
 /* ---- Building ------------------------------------------------------------------------------------- */
 
+/* TF_ECE lies so that a shift makes the header's flag of it. */
+#define TF_ECE_SHIFT 20u
+static_assert(TF_ECE >> TF_ECE_SHIFT == TCP_ECE, "TF_ECE is the flag of the header");
+
 struct out_seg {
     uint32_t seq;
     uint32_t len; /* payload */
     uint8_t flags;
+    uint8_t ecn; /* codepoint of the IP header */
 };
 
 static uint32_t put_ts(const struct engine *e, const struct tcp_conn *c, uint8_t *o)
@@ -230,7 +235,7 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     put_be32(h + 4, o->seq);
     put_be32(h + 8, c->rcv_nxt);
     h[12] = (uint8_t)(hdr / 4 << 4);
-    h[13] = o->flags | (o->len > c->mss ? TCP_PSH : 0);
+    h[13] = (uint8_t)(o->flags | (o->len > c->mss ? TCP_PSH : 0) | (c->flags & TF_ECE) >> TF_ECE_SHIFT);
     put_be16(h + 14, (uint16_t)tcp_window_select(e, c));
     put_be32(h + 16, 0);
     if (o->len)
@@ -247,7 +252,7 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     ack_sent(e, c);
     net_checksum(e, p, &c->s.local, &c->s.remote, 6, 16, false);
     /* A frame that gets no further is a lost segment: the retransmission timer deals with it. */
-    (void)net_output(e, p, &c->s.local, &c->s.remote, 6, sock_tos(&c->s), sock_ttl(e, &c->s), true,
+    (void)net_output(e, p, &c->s.local, &c->s.remote, 6, sock_tos(&c->s) | o->ecn, sock_ttl(e, &c->s), true,
                      e->now_us);
     return true;
 }
@@ -287,7 +292,7 @@ void tcp_send_syn(struct engine *e, struct tcp_conn *c)
     if (c->o.user_mss && c->o.user_mss < r.mss)
         r.mss = c->o.user_mss;
     if (c->state == TCPS_SYN_RCVD) {
-        r.flags |= TCP_ACK;
+        r.flags |= TCP_ACK | (c->ecn & ECN_SEND ? TCP_ECE : 0);
         r.ack = c->rcv_nxt;
         if (seq_gt(c->rcv_nxt + wnd, c->rcv_adv))
             c->rcv_adv = c->rcv_nxt + wnd;
@@ -298,6 +303,7 @@ void tcp_send_syn(struct engine *e, struct tcp_conn *c)
             r.fo_len = sizeof(cookie);
         }
     } else {
+        r.flags |= c->ecn & ECN_SEND ? TCP_ECE | TCP_CWR : 0;
         tcp_fastopen_option(e, c, &r);
     }
     tally_out(c, r.len, 1);
@@ -438,6 +444,12 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
         o.flags |= TCP_PSH;
     if (fin)
         o.flags |= TCP_FIN;
+    if (len && c->ecn & ECN_SEND) {
+        o.ecn = IP_ECN_ECT0;
+        if (c->ecn & ECN_CWR)
+            o.flags |= TCP_CWR; /* of a frame that the device cuts, the first segment keeps it */
+        c->ecn &= ~ECN_CWR & 15u;
+    }
     /* emit() pushes what the device has to split, as Linux does; the mark stays for when it is sent again. */
     if (!tcp_seg_push(e, c, o.seq, end,
                       (uint16_t)((fin ? TXS_FIN : 0) | (o.flags & TCP_PSH || len > c->mss ? TXS_PSH : 0))))
@@ -517,7 +529,7 @@ static bool send_loss_probe(struct engine *e, struct tcp_conn *c)
     bool again = !avail || !wnd;
 
     c->flags &= ~TF_TLP;
-    if (!tcp_flight(c) || c->ca_state != CA_OPEN)
+    if (!tcp_flight(c) || c->ca_state > CA_CWR)
         return true;
     if (!again) {
         uint32_t len = avail < c->mss ? (uint32_t)avail : c->mss;

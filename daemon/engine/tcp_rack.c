@@ -82,7 +82,7 @@ uint64_t tcp_rack_window(const struct engine *e, const struct tcp_conn *c)
 {
     uint64_t wnd;
 
-    if (!(c->flags & TF_REORDER) && (c->ca_state != CA_OPEN || dupthresh_reached(c, flight_of(e, c))))
+    if (!(c->flags & TF_REORDER) && (c->ca_state > CA_CWR || dupthresh_reached(c, flight_of(e, c))))
         return 0;
     wnd = (uint64_t)c->reo_wnd_mult * (c->min_rtt_us == UINT32_MAX ? MIN_RTT_UNKNOWN : c->min_rtt_us) / 4;
     return wnd > c->srtt8_us / 8 ? c->srtt8_us / 8 : wnd;
@@ -138,6 +138,9 @@ static void probe_repaired(struct engine *e, struct tcp_conn *c)
     c->ssthresh = cc_by_id(c->o.cc)->ssthresh(e, c);
     if (c->cwnd > c->ssthresh)
         c->cwnd = c->ssthresh;
+    flight_mut(e, c)->recover =
+        c->snd_nxt; /* A mark in the same window is no reason for another reduction. */
+    tcp_ecn_reduced(c);
 }
 
 void tcp_tlp_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, const struct tcp_acked *a)

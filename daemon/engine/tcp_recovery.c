@@ -10,7 +10,9 @@
 
 #include "daemon/engine/seq.h"
 
-#define DUPTHRESH 3u /* RFC 5681 */
+#define DUPTHRESH       3u /* RFC 5681 */
+/* The recovery point is kept this close behind snd_una, far from where sequence numbers wrap. */
+#define RECOVER_AGE_MAX (1u << 30)
 
 /* The first MSS of what is in flight is lost (no SACK: nothing more precise is known). */
 static void mark_head_lost(struct engine *e, struct tcp_conn *c, struct tcp_acked *a)
@@ -102,16 +104,26 @@ static void frto_step(struct engine *e, struct tcp_conn *c, struct tx_flight *f,
 
 /* ---- Entering and leaving --------------------------------------------------------------------------- */
 
+void tcp_prr_begin(const struct tcp_conn *c, struct tx_flight *f, const struct tcp_acked *a)
+{
+    /* RFC 9937 6: what this ACK delivered counts as sent before; what was SACKed earlier doesn't. */
+    f->recover_fs = tcp_flight(c) - f->sacked_bytes + a->delivered_bytes;
+    f->prr_delivered = f->prr_out = 0;
+}
+
 static void enter_recovery(struct engine *e, struct tcp_conn *c, const struct tcp_acked *a)
 {
     struct tx_flight *f = flight_mut(e, c);
 
     undo_save(e, c, f);
+    if (c->ca_state == CA_CWR) { /* Reduced already in this window (RFC 3168 6.1.2), and not for nothing. */
+        f->undo_cwnd = 0;
+    } else {
+        c->ssthresh = cc_by_id(c->o.cc)->ssthresh(e, c);
+        tcp_ecn_reduced(c);
+    }
+    tcp_prr_begin(c, f, a);
     f->recover = c->snd_nxt;
-    /* RFC 9937 6: what this ACK delivered counts as sent before; what was SACKed earlier doesn't. */
-    f->recover_fs = tcp_flight(c) - f->sacked_bytes + a->delivered_bytes;
-    f->prr_delivered = f->prr_out = 0;
-    c->ssthresh = cc_by_id(c->o.cc)->ssthresh(e, c);
     c->ca_state = CA_RECOVERY;
     stat_inc(&e->stats, ST_TCP_FAST_RETRANS);
 }
@@ -126,6 +138,14 @@ static void leave_recovery(struct tcp_conn *c, struct tx_flight *f)
     f->dup_acks = 0;
     if (!(c->flags & TF_SACK))
         f->sacked_bytes = 0;
+}
+
+/* The ACK of something sent after the reduction: its CWR has arrived. */
+static void leave_cwr(struct tcp_conn *c)
+{
+    if (!cc_by_id(c->o.cc)->control)
+        c->cwnd = c->ssthresh;
+    c->ca_state = CA_OPEN;
 }
 
 /* RFC 9937 6: how much may be sent for this ACK. `safe`: it advanced and no further loss showed. */
@@ -188,7 +208,8 @@ static bool count_dup_ack(struct engine *e, struct tcp_conn *c, const struct tcp
         a->delivered_bytes += c->mss;
         f->dup_bytes += c->mss;
     }
-    if (f->dup_acks >= DUPTHRESH && c->ca_state == CA_OPEN && seq_ge(c->snd_una, f->recover))
+    if (f->dup_acks >= DUPTHRESH &&
+        (c->ca_state == CA_CWR || (c->ca_state == CA_OPEN && seq_ge(c->snd_una, f->recover))))
         mark_head_lost(e, c, a);
     return true;
 }
@@ -207,6 +228,12 @@ static void set_window(struct engine *e, struct tcp_conn *c, const struct tcp_ac
         return;
     }
     switch ((enum ca_state)c->ca_state) {
+    case CA_CWR:
+        if (!tcp_flight(c)) {
+            c->cwnd = c->ssthresh;
+            break;
+        }
+        __attribute__((fallthrough));
     case CA_RECOVERY:
         if (a->delivered_bytes || a->lost_bytes)
             prr_update(e, c, a->delivered_bytes, a->acked_bytes && !a->lost_bytes, partial);
@@ -241,13 +268,19 @@ void tcp_recovery_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg
     if (c->ca_state == CA_LOSS)
         frto_step(e, c, f, a, dup);
     try_undo(e, c, f, a);
-    if (c->ca_state != CA_OPEN && seq_ge(c->snd_una, f->recover))
+    if (c->ca_state == CA_CWR && seq_gt(c->snd_una, f->recover))
+        leave_cwr(c);
+    else if (c->ca_state > CA_CWR && seq_ge(c->snd_una, f->recover))
         leave_recovery(c, f);
+    if (seq_gt(c->snd_una, f->recover + RECOVER_AGE_MAX))
+        f->recover = c->snd_una - 1;
     if (c->flags & TF_SACK && (f->sacked_bytes || f->lost_bytes))
         tcp_rack_detect(e, c, a);
     tcp_tlp_ack(e, c, s, a);
-    if (c->ca_state == CA_OPEN && tcp_seg_next_lost(f) != NIL)
+    if (c->ca_state <= CA_CWR && tcp_seg_next_lost(f) != NIL)
         enter_recovery(e, c, a);
+    if (s->flags & TCP_ECE && c->ecn & ECN_SEND)
+        tcp_ecn_echo(e, c, a);
     set_window(e, c, a);
     /* The mark holds for the round trip in which it was set. */
     if (seq_ge(c->snd_una, c->cwnd_full_end))
@@ -299,6 +332,7 @@ void tcp_recovery_timeout(struct engine *e, struct tcp_conn *c)
     if (reduce) { /* Once a window: RFC 5681 3.1 and 4.3. */
         undo_save(e, c, f);
         c->ssthresh = cc_by_id(c->o.cc)->ssthresh(e, c);
+        tcp_ecn_reduced(c);
     }
     cc_by_id(c->o.cc)->on_rto(e, c);
     /* RFC 5682 2.1 step 1: not when the time-out ends a fast recovery. */
@@ -327,7 +361,7 @@ void tcp_recovery_reorder_timeout(struct engine *e, struct tcp_conn *c)
 
     c->rto_mode = RTO_OFF;
     tcp_rack_detect(e, c, &a);
-    if (a.lost_bytes && c->ca_state == CA_OPEN)
+    if (a.lost_bytes && c->ca_state <= CA_CWR)
         enter_recovery(e, c, &a);
     if (a.lost_bytes && c->ca_state == CA_RECOVERY)
         prr_update(e, c, 0, false, false);

@@ -70,8 +70,8 @@ static uint32_t probe_timeout(const struct engine *e, const struct tcp_conn *c)
     uint32_t pto = 2 * srtt;
     const struct tx_flight *f = flight_of(e, c);
 
-    if (!(c->flags & TF_SACK) || c->state < TCPS_ESTABLISHED || c->ca_state != CA_OPEN || f->tlp_out ||
-        !srtt || c->backoff || f->sacked_bytes || tcp_flight(c) > c->snd_wnd)
+    if (!(c->flags & TF_SACK) || c->state < TCPS_ESTABLISHED || c->ca_state > CA_CWR || f->tlp_out || !srtt ||
+        c->backoff || f->sacked_bytes || tcp_flight(c) > c->snd_wnd)
         return 0; /* Also when the window shrank under what is in flight: the tail would be thrown away. */
     if (tcp_flight(c) <= c->mss)
         pto += TLP_DELACK_US;
@@ -229,6 +229,8 @@ static bool rexmit_due(struct engine *e, struct tcp_conn *c)
     if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RCVD) {
         c->total_retrans++;
         stat_inc(&e->stats, ST_TCP_RETRANS_SEGS);
+        if (c->state == TCPS_SYN_SENT)
+            tcp_ecn_fallback(e, c);
         tcp_send_syn(e, c);
     } else {
         tcp_recovery_timeout(e, c);

@@ -19,7 +19,8 @@
 #define SG_TCPI_TIMESTAMPS (1u << 0)
 #define SG_TCPI_SACK       (1u << 1)
 #define SG_TCPI_WSCALE     (1u << 2)
-#define SG_TCPI_ECN        (1u << 3)
+#define SG_TCPI_ECN        (1u << 3) /* agreed */
+#define SG_TCPI_ECN_SEEN   (1u << 4) /* data came that a router may mark */
 #define SG_TCPI_SYN_DATA   (1u << 5) /* data on the SYN was taken, ours or the peer's */
 
 /* sg_tcp_info.rate_flags: where Linux has two bit-fields */

@@ -116,6 +116,8 @@ static void setting_take(const char *name, const char *value)
         pd.cfg.keepalive_probes = (uint8_t)n[0];
     else if (strcmp(name, "tso") == 0)
         pd.cut = !n[0];
+    else if (strcmp(name, "tcp_ecn") == 0)
+        pd.cfg.ecn = (uint8_t)n[0];
     else if (strcmp(name, "tcp_timestamps") == 0)
         pd.cfg.timestamps = n[0] != 0;
     else if (strcmp(name, "tcp_slow_start_after_idle") == 0)

@@ -83,6 +83,7 @@ static uint32_t frame_from(struct peer *p, const uint8_t from[4], struct seg s, 
     put_be16(f + 12, 0x0800);
     memset(ip, 0, 20);
     ip[0] = 0x45;
+    ip[1] = s.tos;
     put_be16(ip + 2, (uint16_t)(20 + l4));
     ip[8] = 64;
     ip[9] = 6;
@@ -193,6 +194,9 @@ static bool next_tcp(struct peer *p, struct tcp_seg *s)
                                             csum_partial(f->data + 34, f->len - 34))),
                          0xffff, "TCP checksum");
         cr_assert(tcp_parse(f->data + 34, f->len - 34, s));
+        s->len = f->total - 34 - s->hdr_len;
+        p->last_tos = f->data[15];
+        p->last_gso = f->gso_size;
         return true;
     }
     return false;
@@ -207,6 +211,7 @@ struct seg seg_take(struct peer *p)
     if (t.flags & TCP_SYN)
         p->host_isn = t.seq;
     s.flags = t.flags;
+    s.tos = p->last_tos;
     s.seq = t.seq - p->host_isn;
     s.ack = t.flags & TCP_ACK ? t.ack - PEER_ISN : 0;
     s.len = t.len;
@@ -230,13 +235,26 @@ struct seg seg_take(struct peer *p)
     return s;
 }
 
+bool seg_next(struct peer *p, struct seg *ret)
+{
+    p->have = p->have || next_tcp(p, &p->next);
+    if (p->have)
+        *ret = seg_take(p);
+    else
+        memset(ret, 0, sizeof(*ret));
+    return ret->flags;
+}
+
 struct seg seg_expect_at(struct peer *p, struct seg want, const char *file, int line)
 {
-    struct seg got = seg_take(p);
+    struct seg got;
 
+    cr_assert(seg_next(p, &got), "%s:%d: the host sent nothing", file, line);
     if (want.check & C_FLAGS || want.flags)
         cr_assert_eq(got.flags & ~TCP_PSH, want.flags & ~TCP_PSH, "%s:%d: flags %#x, expected %#x", file,
                      line, got.flags, want.flags);
+    if (want.check & C_TOS || want.tos)
+        cr_assert_eq(got.tos, want.tos, "%s:%d: TOS %#x, expected %#x", file, line, got.tos, want.tos);
     if (want.check & C_SEQ || want.seq)
         cr_assert_eq(got.seq, want.seq, "%s:%d: seq %u, expected %u", file, line, got.seq, want.seq);
     if (want.check & C_ACK || want.ack)

@@ -24,9 +24,11 @@
 #define C_WND     (1u << 3)
 #define C_SACK    (1u << 4)
 #define C_FLAGS   (1u << 5)
+#define C_TOS     (1u << 6)
 
 struct seg {
     uint8_t flags; /* TCP_* */
+    uint8_t tos;   /* of the IP header */
     uint32_t seq, ack;
     uint32_t len;
     uint16_t wnd;  /* sent: 0 stands for 65535 */
@@ -55,6 +57,8 @@ struct peer {
     uint64_t tx_pattern;
     bool have; /* `next` holds a segment that was looked at ahead */
     struct tcp_seg next;
+    uint8_t last_tos;  /* of the frame that was looked at last */
+    uint16_t last_gso; /* its gso_size */
 };
 
 /* tweak may be NULL. */
@@ -73,6 +77,8 @@ uint32_t peer_frame(struct peer *p, struct seg s, uint8_t *f);
 void peer_icmp(struct peer *p, uint8_t type, uint8_t code, uint16_t mtu, uint32_t seq, uint16_t quoted);
 /** The next TCP segment of the host, or fails. Returns it with relative numbers. */
 struct seg seg_take(struct peer *p);
+/** The same if there is one. */
+bool seg_next(struct peer *p, struct seg *ret);
 /** seg_take() and compare; names file and line on failure. */
 #define seg_expect(p, ...) seg_expect_at((p), (struct seg){__VA_ARGS__}, __FILE__, __LINE__)
 struct seg seg_expect_at(struct peer *p, struct seg want, const char *file, int line);

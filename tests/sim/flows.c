@@ -35,6 +35,8 @@ static void tweak(struct engine_config *cfg, void *ctx)
     cfg->rcvbuf_log2 = p->rcvbuf_log2 ? p->rcvbuf_log2 : 22;
     cfg->sndbuf_log2 = 22;
     cfg->pkt_max = 512;
+    if (p->mark_pct)
+        cfg->ecn = ENGINE_ECN_ON;
     if (p->txseg_max)
         cfg->txseg_max = p->txseg_max;
 }
@@ -232,6 +234,7 @@ static void measure(struct run *r, struct flows_result *ret)
                     (double)(s.sent - s.queue_drops - r->warm_stats.sent + r->warm_stats.queue_drops + 1);
     ret->queue_max_ms = (double)s.queue_max_us / 1000;
     ret->marked = s.marked;
+    ret->resent = retrans;
     ret->recovery_ms = recovery_ms(r);
 }
 

@@ -34,6 +34,7 @@ struct flows_plan {
     uint8_t rcvbuf_log2;       /* 0: large enough for everything */
     uint32_t txseg_max;        /* 0: as usual. Records for segments in flight, all flows together */
     double min_jain, min_util; /* floors that the run must reach; 0: none */
+    bool no_resend;            /* marks hold the queue: nothing is sent again, in the whole run */
 };
 
 struct flows_result {
@@ -47,6 +48,7 @@ struct flows_result {
     double queue_max_ms; /* in the whole run */
     double recovery_ms;  /* after an event: until 90 % of the rate before it are reached again; -1: never */
     uint64_t marked;
+    uint64_t resent; /* segments, in the whole run */
     const char *bad; /* what was wrong, NULL: nothing */
 };
 

@@ -137,10 +137,25 @@ static const struct flows_plan mixed[] = {
 static const struct flows_plan troubles[] = {
     TROUBLES("reno"), TROUBLES("cubic"), TROUBLES("bbr"), {.name = NULL}};
 
+/* A queue that marks where others drop (RFC 3168): from one product of rate and delay on, with room for
+ * eight, so that slow start's overshoot fits. No loss need ever happen. */
+#define MARKED(title, rate, rtt, ...)                                                                        \
+    {                                                                                                        \
+        .name = title, .cc = {__VA_ARGS__}, .rate_bps = (rate)*MBPS, .rtt_us = (rtt)*1000, .queue_pct = 800, \
+        .mark_pct = 100, .seconds = 60, .min_jain = 0.9, .min_util = 0.85, .no_resend = true                 \
+    }
+#define MARKEDS(A)                                                                                           \
+    MARKED("1 " A ", 20 Mb/s, 20 ms, marks", 20, 20, A),                                                     \
+        MARKED("1 " A ", 20 Mb/s, 100 ms, marks", 20, 100, A),                                               \
+        MARKED("4 " A ", 40 Mb/s, 20 ms, marks", 40, 20, X4(A))
+
+static const struct flows_plan ecn[] = {MARKEDS("reno"), MARKEDS("cubic"), MARKEDS("bbr"), {.name = NULL}};
+
 static const struct {
     const char *name;
     const struct flows_plan *plans;
-} tables[] = {{"equals", equals}, {"singles", singles}, {"mixed", mixed}, {"troubles", troubles}};
+} tables[] = {
+    {"equals", equals}, {"singles", singles}, {"mixed", mixed}, {"troubles", troubles}, {"ecn", ecn}};
 
 /* ---- Lines ---------------------------------------------------------------------------------------- */
 
@@ -253,6 +268,14 @@ static unsigned floors(const struct flows_plan *p, const struct flows_result *r)
                p->min_util * 100);
         bad++;
     }
+    if (p->mark_pct && !r->marked) {
+        printf("%s: no frame was marked\n", p->name);
+        bad++;
+    }
+    if (p->no_resend && r->resent) {
+        printf("%s: %" PRIu64 " segments were sent again\n", p->name, r->resent);
+        bad++;
+    }
     return bad;
 }
 
@@ -296,7 +319,7 @@ int main(int argc, char **argv)
         if (strcmp(tables[i].name, argv[1]) == 0)
             plans = tables[i].plans;
     if (!plans) {
-        printf("usage: sim_flows equals|singles|mixed|troubles [SNAPSHOT [--update]]\n");
+        printf("usage: sim_flows equals|singles|mixed|troubles|ecn [SNAPSHOT [--update]]\n");
         return 2;
     }
     if (snapshot && !update)

@@ -100,6 +100,7 @@ static void tweak(struct engine_config *cfg, void *ctx)
     }
     for (unsigned i = 0; i < sizeof(cfg->secret); i++)
         cfg->secret[i] = (uint8_t)rnd(&r->rng);
+    cfg->ecn = (uint8_t)rnd_below(&r->rng, 3);
 }
 
 /* One of the algorithms, at random. */

@@ -48,12 +48,16 @@
 #define DELAY_MAX_US    10000000u
 #define MESSAGE_BYTES   (VNET_HDR_BYTES + FRAME_BYTES_MAX)
 #define EXIT_USAGE      2
+#define IP4_HDR_BYTES   20u
+#define IP6_HDR_BYTES   40u
+#define ECN_MASK        3u
 
 enum { SIDE_A, SIDE_B, SIDES };
 
 struct options {
     const char *ifname[SIDES];
-    uint32_t loss_ppm, reorder_ppm, duplicate_ppm;
+    uint32_t loss_ppm, reorder_ppm, duplicate_ppm, mark_ppm;
+    uint32_t longest; /* bytes of an IP packet, 0: any */
     uint64_t delay_us;
     uint64_t seed;
     bool split;
@@ -61,7 +65,7 @@ struct options {
 
 /** One direction, named after the side that the frames come from. */
 struct counters {
-    uint64_t received, forwarded, lost, reordered, duplicated, split, held_full, refused;
+    uint64_t received, forwarded, lost, reordered, duplicated, marked, too_long, split, held_full, refused;
 };
 
 struct side {
@@ -194,12 +198,37 @@ static void send_due(uint64_t now)
     }
 }
 
+/** Say "congestion experienced" in a packet whose ends speak ECN (RFC 3168 5), as a router does. */
+static bool mark(uint8_t *frame, uint32_t bytes)
+{
+    uint8_t *ip = frame + ETH_HDR_BYTES;
+    uint16_t type = (uint16_t)(frame[ETH_HDR_BYTES - 2] << 8 | frame[ETH_HDR_BYTES - 1]);
+
+    if (type == ETH_P_IPV6 && bytes >= ETH_HDR_BYTES + IP6_HDR_BYTES && ip[1] >> 4 & ECN_MASK) {
+        ip[1] |= ECN_MASK << 4; /* the traffic class lies across two bytes */
+        return true;
+    }
+    if (type != ETH_P_IP || bytes < ETH_HDR_BYTES + IP4_HDR_BYTES || !(ip[1] & ECN_MASK))
+        return false;
+    ip[1] |= ECN_MASK;
+    memset(ip + 10, 0, 2);
+    uint16_t sum = htons(offload_csum(ip, (ip[0] & 15u) * 4, 0));
+    memcpy(ip + 10, &sum, 2);
+    return true;
+}
+
 /** One message meets its fate. */
-static void forward(unsigned from, const uint8_t *message, uint32_t bytes, uint64_t now)
+static void forward(unsigned from, uint8_t *message, uint32_t bytes, uint64_t now)
 {
     struct counters *count = &side[from].count;
     unsigned copies = 1;
 
+    if (opt.longest && bytes - VNET_HDR_BYTES - ETH_HDR_BYTES > opt.longest) {
+        count->too_long++;
+        return;
+    }
+    if (opt.mark_ppm && strikes(opt.mark_ppm))
+        count->marked += mark(message + VNET_HDR_BYTES, bytes - VNET_HDR_BYTES);
     if (strikes(opt.loss_ppm)) {
         count->lost++;
         return;
@@ -332,10 +361,10 @@ static void print_side(unsigned from)
 
     (void)getsockopt(side[from].fd, SOL_PACKET, PACKET_STATISTICS, &kernel, &len);
     printf(" %s>%s received=%" PRIu64 " forwarded=%" PRIu64 " lost=%" PRIu64 " reordered=%" PRIu64
-           " duplicated=%" PRIu64 " split=%" PRIu64 " held_full=%" PRIu64 " refused=%" PRIu64
-           " kernel_drops=%u",
+           " duplicated=%" PRIu64 " marked=%" PRIu64 " too_long=%" PRIu64 " split=%" PRIu64
+           " held_full=%" PRIu64 " refused=%" PRIu64 " kernel_drops=%u",
            opt.ifname[from], opt.ifname[1 - from], c->received, c->forwarded, c->lost, c->reordered,
-           c->duplicated, c->split, c->held_full, c->refused, kernel.tp_drops);
+           c->duplicated, c->marked, c->too_long, c->split, c->held_full, c->refused, kernel.tp_drops);
 }
 
 static const char usage[] =
@@ -343,6 +372,8 @@ static const char usage[] =
     "  --loss P        percent of the frames to drop, each direction (0 .. 100, fractions allowed)\n"
     "  --reorder P     percent to hold back for 1 to 5 ms\n"
     "  --duplicate P   percent to send twice\n"
+    "  --mark P        percent to mark \"congestion experienced\", of those that ECN allows it for\n"
+    "  --longest N     drop IP packets of more than N bytes, and tell nobody: a black hole\n"
     "  --delay-us N    hold every frame back for N microseconds\n"
     "  --split         cut TSO frames into segments, so that each meets its own fate\n"
     "  --seed N        of the generator that decides; default: from the clock. Printed at start\n"
@@ -383,6 +414,8 @@ static void parse_options(int argc, char *argv[])
         {"loss", required_argument, NULL, 'l'},
         {"reorder", required_argument, NULL, 'r'},
         {"duplicate", required_argument, NULL, 'd'},
+        {"mark", required_argument, NULL, 'm'},
+        {"longest", required_argument, NULL, 'n'},
         {"delay-us", required_argument, NULL, 'y'},
         {"split", no_argument, NULL, 's'},
         {"seed", required_argument, NULL, 'e'},
@@ -406,6 +439,12 @@ static void parse_options(int argc, char *argv[])
             break;
         case 'd':
             opt.duplicate_ppm = parse_percent("--duplicate", optarg);
+            break;
+        case 'm':
+            opt.mark_ppm = parse_percent("--mark", optarg);
+            break;
+        case 'n':
+            opt.longest = (uint32_t)parse_number("--longest", optarg, UINT16_MAX);
             break;
         case 'y':
             opt.delay_us = parse_number("--delay-us", optarg, DELAY_MAX_US);

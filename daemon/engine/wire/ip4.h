@@ -25,6 +25,7 @@
 #define IP_PROTO_UDP      17u
 
 #define IP_ECN_MASK       0x03u /* RFC 3168 5 */
+#define IP_ECN_ECT0       0x02u
 #define IP_ECN_CE         0x03u
 
 /** A parsed packet; the pointers lead into it. */
