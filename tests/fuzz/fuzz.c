@@ -7,9 +7,12 @@
 #include <string.h>
 
 #include "daemon/engine/csum.h"
+#include "daemon/engine/wire/icmp6.h"
+#include "daemon/engine/wire/ip6.h"
 
 static const uint8_t host_mac[6] = {2, 0, 0, 0, 0, 2};
 static const uint8_t net4[3] = {192, 0, 2};
+static const uint8_t net6[15] = {0x20, 0x01, 0x0d, 0xb8};
 
 /* More frames than any input can ask for in one go: the host talks to itself. */
 #define DRAIN_MAX 20000u
@@ -155,6 +158,48 @@ static void answer_arp(struct host *h, const uint8_t *f, uint8_t last)
     host_rx_bytes(h, a, sizeof(a));
 }
 
+/* A solicitation for 2001:db8::<last> is answered, so that IPv6 gets somewhere. */
+static void answer_solicitation(struct host *h, const uint8_t *f, size_t len, uint8_t last)
+{
+    const uint8_t *ip = f + ETH_HDR_BYTES, *ns = ip + IP6_HDR_BYTES;
+    uint8_t a[86], *na = a + ETH_HDR_BYTES + IP6_HDR_BYTES;
+
+    if (len < sizeof(a) - ND_OPT_MAC_BYTES || ip[6] != IP6_NH_ICMP || ns[0] != ICMP6_NEIGHBOR_SOLICIT ||
+        memcmp(ns + 8, net6, sizeof(net6)) != 0 || ns[23] != last)
+        return;
+    (void)fuzz_ip6(a, last, IP6_NH_ICMP, 32);
+    memcpy(a + ETH_HDR_BYTES + 24, ip + 8, 16); /* to whoever asked */
+    a[ETH_HDR_BYTES + 7] = IP6_HOPS_LINK;
+    memset(na, 0, 32);
+    na[0] = ICMP6_NEIGHBOR_ADVERT;
+    na[4] = ND_NA_SOLICITED | ND_NA_OVERRIDE;
+    memcpy(na + 8, ns + 8, 16);
+    na[24] = ND_OPT_TARGET_MAC;
+    na[25] = 1;
+    memcpy(na + 26, a + ETH_ADDR_BYTES, ETH_ADDR_BYTES);
+    fuzz_checksum(a, sizeof(a));
+    host_rx_bytes(h, a, sizeof(a));
+}
+
+static void check_frame6(const struct pktbuf *f)
+{
+    const uint8_t *ip = f->data + ETH_HDR_BYTES;
+    uint32_t bytes;
+
+    if (f->len < ETH_HDR_BYTES + IP6_HDR_BYTES || ip[0] >> 4 != 6)
+        fuzz_fail("a broken IPv6 header was sent");
+    bytes = get_be16(ip + 4);
+    if (bytes + ETH_HDR_BYTES + IP6_HDR_BYTES != f->len)
+        fuzz_fail("IPv6 length %u in a frame of %u", bytes, f->len);
+    if (f->gso_type == PKT_GSO_NONE && bytes + IP6_HDR_BYTES > 1500)
+        fuzz_fail("a packet of %u bytes on a link of 1500", bytes + IP6_HDR_BYTES);
+    if ((ip[6] != 6 && ip[6] != IP6_NH_ICMP) || f->flags & PKT_CSUM_PARTIAL)
+        return;
+    if (csum_fold(csum_add(csum_pseudo6(ip + 8, ip + 24, ip[6], bytes),
+                           csum_partial(ip + IP6_HDR_BYTES, bytes))) != 0xffff)
+        fuzz_fail("wrong checksum of protocol %u sent over IPv6", ip[6]);
+}
+
 /* What any receiver may rely on. */
 static void check_frame(const struct pktbuf *f)
 {
@@ -162,6 +207,8 @@ static void check_frame(const struct pktbuf *f)
 
     if (f->len < 14)
         fuzz_fail("a frame of %u bytes", f->len);
+    if (get_be16(f->data + 12) == ETH_TYPE_IP6)
+        check_frame6(f);
     if (get_be16(f->data + 12) != 0x0800)
         return;
     if (f->len < 34 || f->data[14] != 0x45)
@@ -194,6 +241,8 @@ void fuzz_drain(struct host *h, uint8_t last, fuzz_frame_fn *fn, void *ctx)
             answer_arp(h, f->data, last);
         else if (fn)
             fn(ctx, f);
+        if (get_be16(f->data + 12) == ETH_TYPE_IP6)
+            answer_solicitation(h, f->data, f->len, last);
     }
 }
 
@@ -254,21 +303,38 @@ size_t fuzz_ip4(uint8_t *f, uint8_t last, uint8_t proto, size_t l4_bytes)
     return 34 + l4_bytes;
 }
 
+size_t fuzz_ip6(uint8_t *f, uint8_t last, uint8_t proto, size_t l4_bytes)
+{
+    uint8_t src[16], dst[16];
+
+    memcpy(src, net6, sizeof(net6));
+    memcpy(dst, net6, sizeof(net6));
+    src[15] = last;
+    dst[15] = 2;
+    eth_put(f, host_mac, (uint8_t[]){2, 0, 0, 0, 0, last}, ETH_TYPE_IP6);
+    ip6_put(f + ETH_HDR_BYTES, src, dst, proto, 0, 64, 0, (uint32_t)l4_bytes);
+    return ETH_HDR_BYTES + IP6_HDR_BYTES + l4_bytes;
+}
+
 void fuzz_checksum(uint8_t *f, size_t bytes)
 {
-    uint32_t l4 = (uint32_t)bytes - 34;
-    uint8_t proto = f[23];
+    bool ip6 = get_be16(f + 12) == ETH_TYPE_IP6;
+    uint8_t *l4 = f + (ip6 ? 54 : 34);
+    uint32_t len = (uint32_t)(bytes - (size_t)(l4 - f));
+    uint8_t proto = ip6 ? f[20] : f[23];
     uint32_t at = proto == 6 ? 16 : proto == 17 ? 6 : 2;
+    uint32_t pseudo = 0;
     uint16_t sum;
 
-    if (l4 < at + 2)
+    if (len < at + 2)
         return;
-    memset(f + 34 + at, 0, 2);
-    if (proto == 1)
-        sum = csum_finish(csum_partial(f + 34, l4));
-    else
-        sum = csum_finish(csum_add(csum_pseudo4(f + 26, f + 30, proto, l4), csum_partial(f + 34, l4)));
-    memcpy(f + 34 + at, &sum, 2);
+    memset(l4 + at, 0, 2);
+    if (ip6)
+        pseudo = csum_pseudo6(f + 22, f + 38, proto, len);
+    else if (proto != 1)
+        pseudo = csum_pseudo4(f + 26, f + 30, proto, len);
+    sum = csum_finish(csum_add(pseudo, csum_partial(l4, len)));
+    memcpy(l4 + at, &sum, 2);
 }
 
 void fuzz_pattern_fill(uint8_t *buf, size_t len, uint64_t offset)

@@ -50,7 +50,8 @@ void fuzz_stop(struct host *h);
 
 /** Called for each frame that the host sends. */
 typedef void fuzz_frame_fn(void *ctx, const struct pktbuf *frame);
-/** Take all that the host has to send, answering ARP requests for 192.0.2.<last>; fn may be NULL. */
+/** Take all that the host has to send, answering who asks for 192.0.2.<last> or 2001:db8::<last>; fn may be
+ * NULL. */
 void fuzz_drain(struct host *h, uint8_t last, fuzz_frame_fn *fn, void *ctx);
 /** Let `us` pass: timers run when they are due, frames are drained. */
 void fuzz_wait(struct host *h, uint64_t us, uint8_t last, fuzz_frame_fn *fn, void *ctx);
@@ -63,7 +64,9 @@ uint64_t fuzz_duration_us(uint8_t code);
 
 /** Write Ethernet and IPv4 headers before `l4_bytes` of transport in f + 34; returns the frame's bytes. */
 size_t fuzz_ip4(uint8_t *f, uint8_t last, uint8_t proto, size_t l4_bytes);
-/** Set the TCP, UDP or ICMP checksum of an IPv4 frame made by fuzz_ip4(). */
+/** The same with an IPv6 header, of 2001:db8::<last>, and `l4_bytes` in f + 54. */
+size_t fuzz_ip6(uint8_t *f, uint8_t last, uint8_t proto, size_t l4_bytes);
+/** Set the TCP, UDP or ICMP checksum of a frame made by one of these. */
 void fuzz_checksum(uint8_t *f, size_t bytes);
 /** Bytes of a stream: the byte at `offset`. */
 static inline uint8_t fuzz_pattern(uint64_t offset)

@@ -15,6 +15,8 @@
 #include <string.h>
 
 #include "daemon/engine/seq.h"
+#include "daemon/engine/wire/icmp6.h"
+#include "daemon/engine/wire/ip6.h"
 #include "tests/fuzz/fuzz.h"
 
 #define PEER      1u
@@ -33,6 +35,8 @@ struct world {
     bool dead;     /* the application has died */
     uint16_t host_port;
     uint8_t opt; /* OPT_* */
+    bool ip6;    /* on the wire */
+    uint32_t l4; /* offset of the TCP header in a frame */
 
     /* The host's side as its segments show it. */
     bool have_isn;
@@ -107,9 +111,9 @@ static void see(void *ctx, const struct pktbuf *f)
     struct world *w = ctx;
     struct tcp_seg s;
 
-    if (f->data[23] != 6)
+    if (get_be16(f->data + 12) != (w->ip6 ? ETH_TYPE_IP6 : ETH_TYPE_IP4) || f->data[w->ip6 ? 20 : 23] != 6)
         return;
-    if (!tcp_parse(f->data + 34, f->len - 34, &s))
+    if (!tcp_parse(f->data + w->l4, f->len - w->l4, &s))
         fuzz_fail("a segment that does not parse");
     fuzz_trace("%10llu host > %#x seq %d ack %d len %u wnd %u port %u", (unsigned long long)w->h.now_us,
                s.flags, (int)(s.seq - w->isn), s.flags & TCP_ACK ? (int)(s.ack - PEER_ISN) : 0, s.len, s.wnd,
@@ -185,7 +189,7 @@ static void put_syn_options(struct world *w, struct out *o)
 
 static void send_out(struct world *w, struct out *o)
 {
-    uint8_t *t = w->frame + 34;
+    uint8_t *t = w->frame + w->l4;
     uint32_t hdr = TCP_HDR_BYTES + o->opt_bytes;
     uint32_t end = o->seq + o->len + !!(o->flags & TCP_SYN) + !!(o->flags & TCP_FIN);
     struct pktbuf p = {.data = w->frame};
@@ -203,11 +207,11 @@ static void send_out(struct world *w, struct out *o)
     put_be32(t + 16, 0);
     memcpy(t + 20, o->opts, o->opt_bytes);
     fuzz_pattern_fill(t + hdr, o->len, (uint32_t)(o->seq - PEER_ISN - 1));
-    n = fuzz_ip4(w->frame, PEER, 6, hdr + o->len);
+    n = (w->ip6 ? fuzz_ip6 : fuzz_ip4)(w->frame, PEER, 6, hdr + o->len);
     fuzz_checksum(w->frame, n);
     p.len = p.total = (uint32_t)n;
     if (o->gso) {
-        p.gso_type = PKT_GSO_TCP4;
+        p.gso_type = w->ip6 ? PKT_GSO_TCP6 : PKT_GSO_TCP4;
         p.gso_size = o->gso;
     }
     if (seq_gt(end, w->max) && end - w->max < FAR)
@@ -333,6 +337,9 @@ static void leave(struct world *w, bool close)
     }
     drain(w);
 }
+
+#define STATE_IP6    0x40u
+#define STATE_MAPPED 0x80u /* without STATE_IP6: IPv4 for IPv6 sockets */
 
 /* Bring a connection to one of the states of RFC 9293 3.3.2. */
 static void reach(struct world *w, uint8_t code)
@@ -590,8 +597,16 @@ static void segment_step(struct world *w)
     send_out(w, &o);
 }
 
+/* Ports and sequence number of the segment that an ICMP error quotes; `q` is where it starts. */
+static void quote_tcp(struct world *w, uint8_t *q, uint8_t code)
+{
+    put_be16(q, w->host_port);
+    put_be16(q + 2, PEER_PORT);
+    put_be32(q + 4, w->una + (code & 4 ? take_u16(w->in) : 0));
+}
+
 /* An ICMP error that quotes the connection. */
-static void icmp_step(struct world *w)
+static void icmp4_step(struct world *w)
 {
     uint8_t *ic = w->frame + 34;
     uint8_t *q = ic + 8;
@@ -604,10 +619,27 @@ static void icmp_step(struct world *w)
     put_be16(ic + 6, take_u16(w->in));
     (void)fuzz_ip4(w->frame + 28, 2, 6, 8); /* the quote: addresses the other way round */
     memcpy(q + 12, (uint8_t[]){192, 0, 2, 2, 192, 0, 2, PEER}, 8);
-    put_be16(q + 20, w->host_port);
-    put_be16(q + 22, PEER_PORT);
-    put_be32(q + 24, w->una + (code & 4 ? take_u16(w->in) : 0));
+    quote_tcp(w, q + 20, code);
     n = fuzz_ip4(w->frame, PEER, 1, 36);
+    fuzz_checksum(w->frame, n);
+    host_rx_bytes(&w->h, w->frame, n);
+}
+
+static void icmp6_step(struct world *w)
+{
+    uint8_t *ic = w->frame + 54;
+    uint8_t *q = ic + 8;
+    uint8_t code = take_u8(w->in);
+    size_t n;
+
+    memset(ic, 0, 56);
+    ic[0] = code & 1 ? (uint8_t)ICMP6_TOO_BIG : (uint8_t)(1 + take_u8(w->in) % 4);
+    ic[1] = code & 2 ? 0 : take_u8(w->in);
+    put_be32(ic + 4, take_u16(w->in));
+    (void)fuzz_ip6(q - ETH_HDR_BYTES, 2, 6, 8);
+    q[39] = PEER; /* from the host to the peer */
+    quote_tcp(w, q + IP6_HDR_BYTES, code);
+    n = fuzz_ip6(w->frame, PEER, IP6_NH_ICMP, 56);
     fuzz_checksum(w->frame, n);
     host_rx_bytes(&w->h, w->frame, n);
 }
@@ -680,7 +712,10 @@ static void step(struct world *w)
         send_valid(w, TCP_ACK, take_u8(w->in) * 8u);
         break;
     case 5:
-        icmp_step(w);
+        if (w->ip6)
+            icmp6_step(w);
+        else
+            icmp4_step(w);
         break;
     case 6:
         if (w->dead)
@@ -709,6 +744,21 @@ static void step(struct world *w)
         drain(w);
 }
 
+/* IPv4, IPv6, or IPv4 into IPv6 sockets. */
+static void choose_family(struct world *w, struct engine_config *cfg, uint8_t state)
+{
+    struct engine_addr a = {.addr = {.ip = {0x20, 0x01, 0x0d, 0xb8, [15] = 2}, .family = SG_AF_INET6},
+                            .prefix = 64};
+
+    w->ip6 = state & STATE_IP6;
+    w->l4 = w->ip6 ? 54 : 34;
+    if (!(state & (STATE_IP6 | STATE_MAPPED)))
+        return;
+    cfg->ifs[0].ip6 = true;
+    cfg->dad_transmits = 0;
+    cfg->addrs[cfg->addr_count++] = a;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct world w;
@@ -725,10 +775,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     w.ts = 1000;
     fuzz_config(&cfg);
     if (w.opt & OPT_TSO) {
-        cfg.ifs[0].offloads = ENGINE_TX_CSUM | ENGINE_TX_TSO4;
+        cfg.ifs[0].offloads = ENGINE_TX_CSUM | ENGINE_TX_TSO4 | ENGINE_TX_TSO6;
         cfg.ifs[0].tx_frame_max = 65549;
     }
+    choose_family(&w, &cfg, state);
     host_start(&w.h, &cfg, 1000000);
+    if (state & (STATE_IP6 | STATE_MAPPED))
+        w.h.family = SG_AF_INET6;
+    w.h.mapped = !w.ip6;
     reach(&w, state);
     fuzz_check(&w.h);
     for (unsigned i = 0; i < STEPS_MAX && in.left; i++) {

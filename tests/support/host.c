@@ -42,6 +42,41 @@ static void *zeroed(size_t bytes)
     return p;
 }
 
+/*
+ * Fuzzers start thousands of hosts of one size, and most of what that costs is page faults: the last one's
+ * memory is kept, if it is small, and zeroed instead.
+ */
+#define SPARE_MAX   4u
+#define SPARE_BYTES (8u << 20)
+static struct spare {
+    void *p;
+    size_t bytes;
+} spares[SPARE_MAX];
+
+static void *memory_get(size_t bytes)
+{
+    for (unsigned i = 0; i < SPARE_MAX; i++) {
+        void *p = spares[i].p;
+
+        if (!p || spares[i].bytes != bytes)
+            continue;
+        spares[i].p = NULL;
+        return memset(p, 0, bytes);
+    }
+    return zeroed(bytes);
+}
+
+static void memory_put(void *p, size_t bytes)
+{
+    for (unsigned i = 0; bytes <= SPARE_BYTES && i < SPARE_MAX; i++) {
+        if (spares[i].p)
+            continue;
+        spares[i] = (struct spare){p, bytes};
+        return;
+    }
+    (void)munmap(p, bytes);
+}
+
 void host_start(struct host *h, const struct engine_config *cfg, uint64_t now_us)
 {
     struct engine_session s = {0};
@@ -50,15 +85,15 @@ void host_start(struct host *h, const struct engine_config *cfg, uint64_t now_us
     memset(h, 0, sizeof(*h));
     h->cfg = *cfg;
     h->now_us = now_us;
-    h->arena = zeroed(engine_arena_bytes(cfg));
-    h->scratch = zeroed(engine_scratch_bytes(cfg));
+    h->arena = memory_get(engine_arena_bytes(cfg));
+    h->scratch = memory_get(engine_scratch_bytes(cfg));
     h->e = engine_init(h->arena, h->scratch, cfg, now_us);
     assert(h->e);
     h->seg_bytes = heap_off + HEAP_BYTES;
     h->seg = zeroed(h->seg_bytes);
     h->slots = (void *)h->seg;
     h->slot_sock = calloc(1, engine_slot_map_bytes(HOST_SLOTS));
-    h->heap_meta = zeroed(segheap_meta_bytes(HEAP_BYTES));
+    h->heap_meta = memory_get(segheap_meta_bytes(HEAP_BYTES));
     s.base = h->seg;
     s.bytes = h->seg_bytes;
     s.slots = h->slots;
@@ -72,6 +107,7 @@ void host_start(struct host *h, const struct engine_config *cfg, uint64_t now_us
     h->sid = engine_session_add(h->e, &s, now_us);
     assert(h->sid >= 0);
     h->next_slot = 1;
+    h->family = SG_AF_INET;
 }
 
 const char *host_stop(struct host *h)
@@ -90,10 +126,10 @@ const char *host_stop(struct host *h)
     engine_session_use(h->e, h->sid, &use);
     if (!bad && engine_session_idle(h->e, h->sid) && (use.orphans || use.sockets || use.buffer_bytes))
         bad = "an idle session still holds something";
-    munmap(h->arena, engine_arena_bytes(&h->cfg));
-    munmap(h->scratch, engine_scratch_bytes(&h->cfg));
+    memory_put(h->arena, engine_arena_bytes(&h->cfg));
+    memory_put(h->scratch, engine_scratch_bytes(&h->cfg));
     munmap(h->seg, h->seg_bytes);
-    munmap(h->heap_meta, segheap_meta_bytes(HEAP_BYTES));
+    memory_put(h->heap_meta, segheap_meta_bytes(HEAP_BYTES));
     free(h->slot_sock);
     h->e = NULL;
     return bad;
@@ -186,6 +222,16 @@ static struct ip_ep endpoint(uint8_t last, uint16_t port)
     return (struct ip_ep){.addr = {.ip = {192, 0, 2, last}, .family = SG_AF_INET}, .port = port};
 }
 
+static struct ip_ep endpoint6(const struct host *h, uint8_t last, uint16_t port)
+{
+    struct ip_ep ep = {.addr = {.ip = {0x20, 0x01, 0x0d, 0xb8}, .family = SG_AF_INET6}, .port = port};
+
+    if (h->mapped)
+        memcpy(ep.addr.ip, (uint8_t[16]){[10] = 0xff, 0xff, 192, 0, 2}, 16);
+    ep.addr.ip[15] = last;
+    return ep;
+}
+
 uint32_t app_socket(struct host *h, uint32_t type)
 {
     uint32_t slot = h->next_slot;
@@ -193,7 +239,7 @@ uint32_t app_socket(struct host *h, uint32_t type)
 
     for (unsigned i = 0; i < HOST_SLOTS && (!slot || engine_slot_used(h->e, h->sid, slot)); i++)
         slot = (slot + 1) % HOST_SLOTS;
-    rc = engine_open(h->e, h->sid, slot, type, 0, SG_AF_INET);
+    rc = engine_open(h->e, h->sid, slot, type, 0, h->family);
     assert(rc == 0);
     h->next_slot = (slot + 1) % HOST_SLOTS;
     take_events(h);
@@ -202,7 +248,7 @@ uint32_t app_socket(struct host *h, uint32_t type)
 
 int app_bind(struct host *h, uint32_t slot, uint16_t port)
 {
-    struct ip_ep ep = {.addr = {.family = SG_AF_INET}, .port = port};
+    struct ip_ep ep = {.addr = {.family = h->family}, .port = port};
     int rc = engine_bind(h->e, h->sid, slot, &ep);
 
     take_events(h);
@@ -219,7 +265,7 @@ int app_listen(struct host *h, uint32_t slot, uint32_t backlog)
 
 int app_connect(struct host *h, uint32_t slot, uint8_t last, uint16_t port)
 {
-    struct ip_ep ep = endpoint(last, port);
+    struct ip_ep ep = h->family == SG_AF_INET6 ? endpoint6(h, last, port) : endpoint(last, port);
     int rc = engine_connect(h->e, h->sid, slot, &ep, h->now_us);
 
     take_events(h);

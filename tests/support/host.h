@@ -27,6 +27,8 @@ struct host {
     uint32_t *slot_sock;
     void *heap_meta;
     uint32_t next_slot;
+    uint16_t family;   /* of what app_socket() opens: SG_AF_INET, or SG_AF_INET6 once a test says so */
+    bool mapped;       /* with SG_AF_INET6: app_connect() names IPv4 peers */
     uint64_t events;   /* SG_EV_SOCK seen */
     const char *fault; /* reason of an ENGINE_EV_FAULT */
 };
@@ -52,8 +54,9 @@ size_t host_linear(const struct pktbuf *p, uint8_t *buf, size_t max);
 uint32_t app_socket(struct host *h, uint32_t type); /* slot; asserts on failure */
 int app_bind(struct host *h, uint32_t slot, uint16_t port);
 int app_listen(struct host *h, uint32_t slot, uint32_t backlog);
-int app_connect(struct host *h, uint32_t slot, uint8_t last, uint16_t port); /* to 192.0.2.<last> */
-int64_t app_accept(struct host *h, uint32_t slot);                           /* new slot, or -EAGAIN */
+/** To 192.0.2.<last>, or from an IPv6 socket to 2001:db8::<last>. */
+int app_connect(struct host *h, uint32_t slot, uint8_t last, uint16_t port);
+int64_t app_accept(struct host *h, uint32_t slot); /* new slot, or -EAGAIN */
 int64_t app_send(struct host *h, uint32_t slot, const void *buf, size_t len);
 int64_t app_recv(struct host *h, uint32_t slot, void *buf, size_t len); /* 0: end of file */
 /** Free bytes of a TCP socket's send region, and its size. */
