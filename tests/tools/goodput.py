@@ -13,8 +13,8 @@ medians and their ratio. Figures depend on the machine and its load: only the ra
      10.77.1.1 [ k1 ] ==== [ v1 ] ( delay, loss ) [ sg0 ] sockgated  10.77.1.2
 
 Each frame meets its fate by itself: the forwarder cuts TSO frames. The kernel's algorithm is set by name on each
-socket (TCP_CONGESTION); its BBR is version 1, the engine's is version 3. The kernel's buffers are left to its
-auto-tuning, Sockgate's to its configuration's defaults.
+socket (TCP_CONGESTION), the engine's by its configuration; the kernel's BBR is version 1, the engine's is version
+3. The kernel's buffers are left to its auto-tuning, Sockgate's to its configuration's defaults.
 
 The time before a measurement (a second and ten round trips) is not counted. K1 sends: what was acknowledged counts
 (tcpi_bytes_acked). K1 receives: what its socket delivered counts."""
@@ -182,7 +182,7 @@ def parse():
     p.add_argument("--seconds", type=float, default=4, help="of each run (4)")
     p.add_argument("--limit", type=float, default=3600, help="seconds for everything (3600)")
     p.add_argument("--daemon-option", action="append", default=[], metavar="ARG",
-                   help="one more argument of sockgated; {cc} stands for the algorithm")
+                   help="one more argument of sockgated")
     for name in ("as", "address"):
         p.add_argument("--" + name, dest=name + "_", help=argparse.SUPPRESS)
     p.add_argument("--warm", type=float, help=argparse.SUPPRESS)
@@ -204,7 +204,7 @@ def main():
     try:
         for cc in options.cc:
             env = harness.Env()
-            env.options = [o.replace("{cc}", cc) for o in options.daemon_option]
+            env.options = ["--set", f"tcp.congestion={cc}", *options.daemon_option]
             try:
                 build_net(env)
                 for rtt in options.rtt:
