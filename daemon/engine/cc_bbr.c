@@ -386,7 +386,7 @@ static void bbr_control(struct engine *e, struct tcp_conn *c)
     if (b->prior_ca != CA_OPEN && c->ca_state == CA_OPEN)
         restore_cwnd(c, b);
     b->prior_ca = c->ca_state;
-    bbr_model_begin(e, c, b, rs);
+    bbr_model_begin(e, c, p);
     check_startup_done(e, c, b, rs);
     check_drain_done(e, c, b);
     update_cycle_phase(e, c, b, rs);
@@ -405,7 +405,7 @@ static void bbr_on_lost(struct engine *e, struct tcp_conn *c, const struct tx_se
     uint64_t lost = p->lost - r->lost;
     uint32_t target, at;
 
-    bbr_note_loss(c, b);
+    bbr_note_loss(c, b, p->lost - (t->end - t->start));
     if (t->start != b->last_lost_end && b->loss_events < UINT8_MAX)
         b->loss_events++;
     b->last_lost_end = t->end;
@@ -434,7 +434,8 @@ static void bbr_on_echo(struct engine *e, struct tcp_conn *c)
     if (c->path == NIL)
         return;
     b = &path_of(e, c)->bbr;
-    bbr_note_loss(c, b);
+    bbr_note_loss(c, b, path_of(e, c)->lost);
+    b->is_mark_in_round = true;
     if (b->state != BBR_UP || !b->is_bw_probe_sample)
         return;
     target = bbr_bdp(e, c, b, 100) < c->cwnd ? bbr_bdp(e, c, b, 100) : c->cwnd;

@@ -33,7 +33,7 @@ static inline void bbr_start_round(const struct tcp_conn *c, struct bbr *b)
 uint64_t bbr_random(const struct engine *e, const struct tcp_conn *c);
 void bbr_model_init(struct engine *e, struct tcp_conn *c, struct bbr *b);
 /** UpdateLatestDeliverySignals() to CheckFullBWReached(). */
-void bbr_model_begin(struct engine *e, struct tcp_conn *c, struct bbr *b, const struct rate_sample *rs);
+void bbr_model_begin(struct engine *e, struct tcp_conn *c, struct cc_path *p);
 /** AdvanceLatestDeliverySignals() and BoundBWForModel(). */
 void bbr_model_end(struct bbr *b, const struct rate_sample *rs);
 void bbr_update_min_rtt(const struct engine *e, struct bbr *b, uint32_t rtt_us);
@@ -44,7 +44,8 @@ void bbr_reset_short_term(struct bbr *b);
 void bbr_raise_slope(const struct tcp_conn *c, struct bbr *b);
 /** ProbeInflightLongtermUpward() */
 void bbr_probe_upward(const struct tcp_conn *c, struct bbr *b, uint32_t newly_acked);
-void bbr_note_loss(const struct tcp_conn *c, struct bbr *b);
+/** A segment was lost; `lost_before`: bytes that were lost before it. */
+void bbr_note_loss(const struct tcp_conn *c, struct bbr *b, uint64_t lost_before);
 void bbr_save_undo(struct bbr *b);
 void bbr_undo_model(struct bbr *b);
 /** IsInflightTooHigh() */

@@ -27,7 +27,7 @@ uint64_t bbr_random(const struct engine *e, const struct tcp_conn *c)
 
 void bbr_reset_congestion_signals(struct bbr *b)
 {
-    b->is_loss_in_round = false;
+    b->is_loss_in_round = b->is_mark_in_round = false;
     b->bw_latest = 0;
     b->inflight_latest = 0;
 }
@@ -112,12 +112,14 @@ static void update_latest(const struct tcp_conn *c, struct bbr *b, const struct 
 }
 
 /* AdaptLowerBoundsFromCongestion(): once in a round with losses, unless the sender is probing. */
-static void adapt_lower_bounds(const struct tcp_conn *c, struct bbr *b)
+static void adapt_lower_bounds(const struct tcp_conn *c, struct bbr *b, uint64_t lost, uint64_t delivered)
 {
     uint64_t bw;
     uint32_t volume;
 
     if (b->state == BBR_STARTUP || b->state == BBR_REFILL || b->state == BBR_UP || !b->is_loss_in_round)
+        return;
+    if (!b->is_mark_in_round && lost * 100 <= (lost + delivered) * LOSS_THRESH_PERCENT)
         return;
     if (b->bw_shortterm == RATE_INFINITE)
         b->bw_shortterm = b->max_bw;
@@ -171,13 +173,18 @@ static void check_full_bw(struct bbr *b, const struct rate_sample *rs)
         b->full_bw_reached = true;
 }
 
-void bbr_model_begin(struct engine *e, struct tcp_conn *c, struct bbr *b, const struct rate_sample *rs)
+void bbr_model_begin(struct engine *e, struct tcp_conn *c, struct cc_path *p)
 {
+    const struct rate_sample *rs = &p->rs;
+    struct bbr *b = &p->bbr;
+    uint64_t begun = b->loss_round_delivered;
+
     update_latest(c, b, rs);
     update_max_bw(c, b, rs);
     if (b->loss_round_start) {
-        adapt_lower_bounds(c, b);
-        b->is_loss_in_round = false;
+        adapt_lower_bounds(c, b, p->lost - b->loss_round_lost, c->delivered - begun);
+        b->is_loss_in_round = b->is_mark_in_round = false;
+        b->loss_round_lost = p->lost;
     }
     update_aggregation(e, c, b, rs->newly_acked);
     check_full_bw(b, rs);
@@ -309,10 +316,11 @@ void bbr_save_undo(struct bbr *b)
     b->undo_inflight_longterm = b->inflight_longterm;
 }
 
-void bbr_note_loss(const struct tcp_conn *c, struct bbr *b)
+void bbr_note_loss(const struct tcp_conn *c, struct bbr *b, uint64_t lost_before)
 {
     if (!b->is_loss_in_round) {
         b->loss_round_delivered = c->delivered;
+        b->loss_round_lost = lost_before;
         bbr_save_undo(b);
     }
     b->is_loss_in_round = true;
@@ -320,7 +328,7 @@ void bbr_note_loss(const struct tcp_conn *c, struct bbr *b)
 
 void bbr_undo_model(struct bbr *b)
 {
-    b->is_loss_in_round = false;
+    b->is_loss_in_round = b->is_mark_in_round = false;
     bbr_reset_full_bw(b);
     if (b->bw_shortterm < b->undo_bw_shortterm)
         b->bw_shortterm = b->undo_bw_shortterm;

@@ -121,6 +121,7 @@ bool pace_ok(struct engine *e, struct tcp_conn *c)
     if (p->rate == RATE_INFINITE || p->next_ns <= e->now_us * 1000 + PACE_SLACK_NS)
         return true;
     p->wake_us = (p->next_ns - PACE_SLACK_NS) / 1000 + 1;
+    p->behind = true;
     tcp_timer_arm(e, c);
     return false;
 }
@@ -134,14 +135,14 @@ uint32_t pace_quantum(const struct engine *e, const struct tcp_conn *c)
 
 void pace_sent(struct engine *e, struct tcp_conn *c, uint32_t bytes)
 {
-    uint64_t now_ns = e->now_us * 1000;
     struct cc_path *p = path_of(e, c);
+    uint64_t now_ns = e->now_us * 1000, credit = p->behind ? PACE_CREDIT_NS : 0;
 
     path_used(e, c);
     if (p->rate == RATE_INFINITE)
         return;
-    if (p->next_ns < now_ns)
-        p->next_ns = now_ns;
+    if (p->next_ns + credit < now_ns)
+        p->next_ns = now_ns - credit;
     p->next_ns += bytes * NS_PER_S / p->rate;
 }
 

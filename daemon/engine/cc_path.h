@@ -65,7 +65,7 @@ struct bbr {
     uint8_t undo_state; /* state that a loss ended: BBR_STARTUP or BBR_UP; BBR_CRUISE: none */
     uint8_t prior_ca;   /* enum ca_state at the last ACK */
     bool round_start, loss_round_start;
-    bool is_loss_in_round;
+    bool is_loss_in_round, is_mark_in_round; /* a mark counts as a loss, too */
     bool full_bw_reached, full_bw_now;
     uint8_t full_bw_count;
     bool idle_restart;
@@ -80,6 +80,7 @@ struct bbr {
     uint32_t round_count, drain_start_round;
     uint32_t last_lost_end; /* sequence number */
     uint64_t next_round_delivered, loss_round_delivered;
+    uint64_t loss_round_lost; /* cc_path.lost where the round for losses begins */
 
     uint64_t max_bw_slot[2]; /* best of the cycle before and of this one */
     uint64_t max_bw, bw, bw_shortterm, bw_latest, full_bw;
@@ -106,6 +107,7 @@ struct cc_path {
     uint64_t rate;               /* of pacing, bytes a second; RATE_INFINITE: none */
     uint64_t next_ns;            /* when the next may go */
     uint64_t wake_us;            /* timer; 0: off */
+    bool behind;                 /* pacing held something back, which may go late: see PACE_CREDIT_NS */
     uint64_t used_us;            /* last sending */
 
     uint64_t delivered_us, first_sent_us;
@@ -136,13 +138,25 @@ void rate_ack_end(struct engine *e, const struct tcp_conn *c, uint64_t rtt_us);
 void rate_app_limited(struct engine *e, const struct tcp_conn *c);
 
 /* The timer's grain: what is due within it goes at once, or a coarse timer would slow the connection down. */
-#define PACE_SLACK_NS ((UINT64_C(1) << WHEEL_TICK_SHIFT) * 1000)
+#define PACE_SLACK_NS  ((UINT64_C(1) << WHEEL_TICK_SHIFT) * 1000)
+
+/*
+ * A timer that fires late, because the daemon had to wait for its CPU, is made up for as far as this: else a
+ * busy machine would send below the rate, and BBR take what it measures then for the path's. What was sent
+ * never exceeds what a timely sender would have sent by more than the grain, so no queue grows for it.
+ */
+#define PACE_CREDIT_NS UINT64_C(10000000)
 
 /** May something be sent now? If not, the timer is set. */
 bool pace_ok(struct engine *e, struct tcp_conn *c);
 /** Most bytes to send at once. */
 uint32_t pace_quantum(const struct engine *e, const struct tcp_conn *c);
 void pace_sent(struct engine *e, struct tcp_conn *c, uint32_t bytes);
+/** Something else than the rate holds the connection back now: it has no more to send, or may not. */
+static inline void pace_rest(struct cc_path *p)
+{
+    p->behind = false;
+}
 /** The rate has changed: BBR's (RATE_INFINITE: has none), bounded by SO_MAX_PACING_RATE. */
 void pace_set_rate(struct engine *e, struct tcp_conn *c, uint64_t rate);
 /** The timer may have fired. */

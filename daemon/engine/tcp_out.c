@@ -603,9 +603,9 @@ static bool frto_gives_up(struct engine *e, struct tcp_conn *c)
 bool tcp_output(struct engine *e, struct tcp_conn *c)
 {
     const struct cc_ops *cc = cc_by_id(c->o.cc);
+    bool fin, paced = false;
     uint32_t sent = 0;
     uint64_t queued;
-    bool fin;
 
     if (c->state == TCPS_CLOSED)
         return true;
@@ -628,7 +628,8 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
 
         if (tx_room(e, c) <= TX_RESERVE || sent >= TX_SHARE_BYTES)
             return false;
-        if (has_path(c) && !pace_ok(e, c))
+        paced = has_path(c) && !pace_ok(e, c);
+        if (paced)
             break;
         if (seg != NIL) {
             if (room < c->mss && tcp_pipe(e, c) > 0)
@@ -658,6 +659,8 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
             break;
         sent += len + fin;
     }
+    if (has_path(c) && !paced)
+        pace_rest(path_of(e, c));
     if (c->flags & TF_ACK_NOW) {
         struct out_seg o = {.seq = c->snd_nxt, .flags = TCP_ACK};
 

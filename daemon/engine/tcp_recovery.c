@@ -363,7 +363,7 @@ void tcp_recovery_reorder_timeout(struct engine *e, struct tcp_conn *c)
     tcp_rack_detect(e, c, &a);
     if (a.lost_bytes && c->ca_state <= CA_CWR)
         enter_recovery(e, c, &a);
-    if (a.lost_bytes && c->ca_state == CA_RECOVERY)
+    if (a.lost_bytes && c->ca_state == CA_RECOVERY && !cc_by_id(c->o.cc)->control)
         prr_update(e, c, 0, false, false);
     if (c->rto_mode == RTO_OFF)
         tcp_rto_restart(e, c);

@@ -72,6 +72,43 @@ Test(pacing, without_a_bound_the_window_goes_at_once)
     peer_stop(&p);
 }
 
+/* A daemon that waits for a CPU makes up for it, within PACE_CREDIT_NS; for a pause nobody does. */
+Test(pacing, a_late_timer_costs_nothing)
+{
+    struct peer p;
+    uint32_t bytes = 0;
+    struct pktbuf *f;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    cr_assert_eq(set(&p, p.slot, L_SOCKET, O_PACING, 2000000), 0);
+    peer_write(&p, 14600);
+    bytes = sent_within(&p, 1);
+    cr_assert_leq(bytes, 2u * 2920);
+    p.h.now_us += 4000;
+    host_run(&p.h);
+    while ((f = host_tx(&p.h)))
+        bytes += f->len - 54;
+    cr_assert(bytes >= 10000 && bytes <= 10000 + 2 * 2920, "%u bytes in 5 ms at 2 MB/s", bytes);
+    peer_stop(&p);
+}
+
+Test(pacing, a_pause_of_the_application_is_not_made_up_for)
+{
+    struct peer p;
+    uint32_t bytes;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    cr_assert_eq(set(&p, p.slot, L_SOCKET, O_PACING, 2000000), 0);
+    peer_write(&p, 2920);
+    (void)sent_within(&p, 5); /* and a probe for the tail */
+    peer_write(&p, 11680);
+    bytes = sent_within(&p, 1);
+    cr_assert_leq(bytes, 2u * 2920, "%u bytes at once after a pause", bytes);
+    peer_stop(&p);
+}
+
 static void one_record(struct engine_config *cfg)
 {
     cfg->path_max = 1;

@@ -26,6 +26,7 @@ struct run {
     uint64_t bin[BINS]; /* bytes received by all in each BIN_US */
     struct sim_stats warm_stats;
     uint64_t warm_segs, warm_retrans;
+    uint64_t rnd, stall_us; /* chance; when the next stall comes */
 };
 
 static void tweak(struct engine_config *cfg, void *ctx)
@@ -103,6 +104,7 @@ static void start(struct run *r, const struct flows_plan *p, uint64_t seed)
 
     memset(r, 0, sizeof(*r));
     r->plan = p;
+    r->rnd = seed;
     while (r->flows < FLOWS_MAX && p->cc[r->flows])
         r->flows++;
     settings(p, sp.dir, p->loss_ppm);
@@ -257,6 +259,15 @@ static void event(struct run *r, bool *begun, bool *over)
     }
 }
 
+/* Half of the time the hosts may run, half of it they wait for a CPU. */
+static void stall(struct run *r)
+{
+    if (r->net.now_us < r->stall_us)
+        return;
+    net_jump(&r->net, 1 + rnd_below(&r->rnd, r->plan->stall_us));
+    r->stall_us = r->net.now_us + 1 + rnd_below(&r->rnd, r->plan->stall_us);
+}
+
 void flows_run(const struct flows_plan *plan, uint64_t seed, struct flows_result *ret)
 {
     static struct run r;
@@ -282,6 +293,8 @@ void flows_run(const struct flows_plan *plan, uint64_t seed, struct flows_result
         }
         if (plan->event != EV_NONE)
             event(&r, &begun, &over);
+        if (plan->stall_us)
+            stall(&r);
         if (r.net.steps % 4096 == 0)
             bad = net_check(&r.net);
         for (unsigned i = 0; !bad && i < r.flows; i++)

@@ -29,6 +29,7 @@ struct flows_plan {
     uint32_t mark_pct;  /* ECN mark threshold likewise; 0: no marks */
     uint32_t loss_ppm;  /* beside what the queue drops, in both directions */
     uint32_t seconds;   /* of the run; the last three quarters are measured */
+    uint32_t stall_us;  /* the hosts' machine is busy: again and again neither runs, for at most so long */
     enum flows_event event;
     uint32_t event_ms;
     uint8_t rcvbuf_log2;       /* 0: large enough for everything */

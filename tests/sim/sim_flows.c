@@ -55,6 +55,24 @@ static const struct flows_plan equals[] = {EQUALS("reno"), EQUALS("cubic"), EQUA
 static const struct flows_plan singles[] = {
     SINGLES("reno"), SINGLES("cubic"), SINGLES("bbr"), {.name = NULL}};
 
+/* 200 Mb/s: many segments in flight, so that each threshold in percent is met by many losses. On the busy
+ * machine what runs late must not be taken for the path's fault. */
+#define FAST(title, a, rtt, loss, stall)                                                                     \
+    {                                                                                                        \
+        .name = title, .cc = {a}, .rate_bps = 200 * MBPS, .rtt_us = (rtt)*1000, .queue_pct = 100,            \
+        .loss_ppm = (loss), .stall_us = (stall), .seconds = 20                                               \
+    }
+#define FASTS(A)                                                                                             \
+    FAST("1 " A ", 1 ms, 1 % lost", A, 1, 10000, 0), FAST("1 " A ", 20 ms", A, 20, 0, 0),                    \
+        FAST("1 " A ", 20 ms, 0.1 % lost", A, 20, 1000, 0),                                                  \
+        FAST("1 " A ", 20 ms, 1 % lost", A, 20, 10000, 0),                                                   \
+        FAST("1 " A ", 20 ms, 5 % lost", A, 20, 50000, 0), FAST("1 " A ", 100 ms", A, 100, 0, 0),            \
+        FAST("1 " A ", 100 ms, 1 % lost", A, 100, 10000, 0), FAST("1 " A ", 20 ms, busy", A, 20, 0, 10000),  \
+        FAST("1 " A ", 20 ms, 1 % lost, busy", A, 20, 10000, 10000),                                         \
+        FAST("1 " A ", 100 ms, busy", A, 100, 0, 10000)
+
+static const struct flows_plan fast[] = {FASTS("cubic"), FASTS("bbr"), {.name = NULL}};
+
 /* For information: nobody promises fairness here. */
 static const struct flows_plan mixed[] = {
     {.name = "2 reno, 20 and 80 ms",
@@ -154,8 +172,8 @@ static const struct flows_plan ecn[] = {MARKEDS("reno"), MARKEDS("cubic"), MARKE
 static const struct {
     const char *name;
     const struct flows_plan *plans;
-} tables[] = {
-    {"equals", equals}, {"singles", singles}, {"mixed", mixed}, {"troubles", troubles}, {"ecn", ecn}};
+} tables[] = {{"equals", equals}, {"singles", singles},   {"fast", fast},
+              {"mixed", mixed},   {"troubles", troubles}, {"ecn", ecn}};
 
 /* ---- Lines ---------------------------------------------------------------------------------------- */
 
@@ -319,7 +337,7 @@ int main(int argc, char **argv)
         if (strcmp(tables[i].name, argv[1]) == 0)
             plans = tables[i].plans;
     if (!plans) {
-        printf("usage: sim_flows equals|singles|mixed|troubles|ecn [SNAPSHOT [--update]]\n");
+        printf("usage: sim_flows equals|singles|fast|mixed|troubles|ecn [SNAPSHOT [--update]]\n");
         return 2;
     }
     if (snapshot && !update)
