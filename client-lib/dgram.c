@@ -53,15 +53,27 @@ static bool record_read(struct desc *d, uint64_t avail, struct sg_dgram_hdr *h, 
         return false;
     *pos = d->rx_head - sg_load_relaxed_u64(&dl->rx_base);
     sg_bytes_get(*base, *log2, *pos, h, sizeof(*h));
-    if (avail <= UINT64_C(1) << *log2 && h->len <= SG_DGRAM_BYTES_MAX && sg_dgram_ring_bytes(h->len) <= avail)
+    if (avail <= UINT64_C(1) << *log2 && h->len <= SG_DGRAM_BYTES_MAX && sg_dgram_record_bytes(h) <= avail)
         return true;
     sc__lib_die(d->lib);
     return false;
 }
 
-ssize_t sc__dgram_take(struct op *op, void *buf, size_t n, bool peek, sc_addr *from)
+static void info_read(const struct sg_dgram_hdr *h, const struct sg_dgram_info *i, sc_msg_info *ret)
+{
+    *ret = (sc_msg_info){.ttl = -1, .tos = -1, .bytes = h->len};
+    if (!(h->flags & SG_DGRAM_INFO))
+        return;
+    sc__addr_from_slot(&ret->local, h->family, i->addr, 0, 0);
+    ret->ifnum = i->ifnum;
+    ret->ttl = i->ttl;
+    ret->tos = i->tos;
+}
+
+ssize_t sc__dgram_take(struct op *op, void *buf, size_t n, bool peek, sc_addr *from, sc_msg_info *info)
 {
     struct desc *d = op->d;
+    struct sg_dgram_info i;
     struct sg_dgram_hdr h;
     const uint8_t *base;
     struct line l;
@@ -77,11 +89,18 @@ ssize_t sc__dgram_take(struct op *op, void *buf, size_t n, bool peek, sc_addr *f
         return -ENETDOWN;
     if (n > h.len)
         n = h.len; /* And what does not fit is lost. */
-    sg_bytes_get(base, log2, pos + sizeof(h), buf, n);
+    pos += sizeof(h);
+    if (h.flags & SG_DGRAM_INFO) {
+        sg_bytes_get(base, log2, pos, &i, sizeof(i));
+        pos += sizeof(i);
+    }
+    sg_bytes_get(base, log2, pos, buf, n);
+    if (info)
+        info_read(&h, &i, info);
     if (from)
         sc__addr_from_slot(from, h.family, h.addr, h.port, h.scope);
     if (!peek)
-        sc__rx_advance(d, d->rx_head + sg_dgram_ring_bytes(h.len));
+        sc__rx_advance(d, d->rx_head + sg_dgram_record_bytes(&h));
     return (ssize_t)n;
 }
 
@@ -107,9 +126,25 @@ static int header_fill(struct sg_dgram_hdr *h, const struct desc *d, const struc
     return 0;
 }
 
-static ssize_t put_once(struct op *op, const void *buf, size_t n, const sc_addr *to)
+/* 0, or -EINVAL: an address of another family, or numbers that no header has. */
+static int info_fill(struct sg_dgram_info *i, const struct desc *d, const sc_msg_info *info)
+{
+    struct sg_cmd name = {0};
+    int rc = 0;
+
+    if (info->ttl < -1 || info->ttl == 0 || info->ttl > UINT8_MAX || info->tos < -1 || info->tos > UINT8_MAX)
+        return -EINVAL;
+    *i = (struct sg_dgram_info){.ifnum = info->ifnum, .ttl = (int16_t)info->ttl, .tos = (int16_t)info->tos};
+    if (info->local.family)
+        rc = sc__addr_to_cmd(&info->local, d->family, &name);
+    memcpy(i->addr, name.addr, sizeof(i->addr));
+    return rc ? -EINVAL : 0;
+}
+
+static ssize_t put_once(struct op *op, const void *buf, size_t n, const sc_addr *to, const sc_msg_info *info)
 {
     struct desc *d = op->d;
+    struct sg_dgram_info i;
     struct sg_dgram_hdr h;
     struct tx_room room;
     uint64_t bytes;
@@ -123,27 +158,36 @@ static ssize_t put_once(struct op *op, const void *buf, size_t n, const sc_addr 
     if (d->tx_shut || (l.flags & SG_F_TX_SHUT))
         return -EPIPE;
     rc = header_fill(&h, d, &l, n, to);
+    if (!rc && info) {
+        h.flags |= SG_DGRAM_INFO;
+        rc = info_fill(&i, d, info);
+    }
     if (rc)
         return rc;
     if (sc__lib_dead(d->lib))
         return -ENETDOWN;
-    bytes = sg_dgram_ring_bytes((uint32_t)n);
+    bytes = sg_dgram_record_bytes(&h);
     rc = sc__tx_room(op, bytes, &room);
     if (rc)
         return rc;
     sg_bytes_put(room.base, room.log2, room.pos, &h, sizeof(h));
+    room.pos += sizeof(h);
+    if (info) {
+        sg_bytes_put(room.base, room.log2, room.pos, &i, sizeof(i));
+        room.pos += sizeof(i);
+    }
     if (n)
-        sg_bytes_put(room.base, room.log2, room.pos + sizeof(h), buf, n);
+        sg_bytes_put(room.base, room.log2, room.pos, buf, n);
     sc__tx_advance(d, d->tx_tail + bytes);
     return (ssize_t)n;
 }
 
-ssize_t sc__dgram_put(struct op *op, const void *buf, size_t n, const sc_addr *to)
+ssize_t sc__dgram_put(struct op *op, const void *buf, size_t n, const sc_addr *to, const sc_msg_info *info)
 {
     ssize_t rc;
 
     do
-        rc = put_once(op, buf, n, to);
+        rc = put_once(op, buf, n, to, info);
     while (rc == TX_LOOK_AGAIN);
     return rc;
 }

@@ -251,9 +251,9 @@ ssize_t sc__stream_take(struct op *op, void *buf, size_t n, bool peek);
 /** TCP: queue up to n bytes; `whole`: all or -EAGAIN. Locked. */
 ssize_t sc__stream_put(struct op *op, const void *buf, size_t n, bool whole);
 /** UDP: receive one datagram. Locked. */
-ssize_t sc__dgram_take(struct op *op, void *buf, size_t n, bool peek, sc_addr *from);
-/** UDP: queue one datagram; `to` NULL: the peer. Locked. */
-ssize_t sc__dgram_put(struct op *op, const void *buf, size_t n, const sc_addr *to);
+ssize_t sc__dgram_take(struct op *op, void *buf, size_t n, bool peek, sc_addr *from, sc_msg_info *info);
+/** UDP: queue one datagram; `to` NULL: the peer; `info` may be NULL. Locked. */
+ssize_t sc__dgram_put(struct op *op, const void *buf, size_t n, const sc_addr *to, const sc_msg_info *info);
 /** How the connection's error is told to one who receives (0: end of file) or sends. Locked. */
 int sc__stream_rx_error(struct desc *d, const struct line *l);
 int sc__stream_tx_error(struct desc *d, const struct line *l, const sc_profile *p);

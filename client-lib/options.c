@@ -16,6 +16,8 @@
 #define LINUX_SOL_TCP    6
 #define LINUX_SOL_UDP    17
 #define LINUX_SOL_IPV6   41
+#define LINUX_SOL_ICMPV6 58
+#define LINUX_SOL_RAW    255
 
 /* Not an option of Linux: MicroPython's callback. */
 #define OPT_CALLBACK     (-1)
@@ -74,8 +76,9 @@ static const struct {
 static const struct {
     int own, linux_level;
 } levels[] = {
-    {SC_SOL_IP, LINUX_SOL_IP},   {SC_SOL_SOCKET, LINUX_SOL_SOCKET}, {SC_SOL_TCP, LINUX_SOL_TCP},
-    {SC_SOL_UDP, LINUX_SOL_UDP}, {SC_SOL_IPV6, LINUX_SOL_IPV6},
+    {SC_SOL_IP, LINUX_SOL_IP},         {SC_SOL_SOCKET, LINUX_SOL_SOCKET}, {SC_SOL_TCP, LINUX_SOL_TCP},
+    {SC_SOL_UDP, LINUX_SOL_UDP},       {SC_SOL_IPV6, LINUX_SOL_IPV6},     {SC_SOL_RAW, LINUX_SOL_RAW},
+    {SC_SOL_ICMPV6, LINUX_SOL_ICMPV6},
 };
 
 /* A caller's option in Linux's numbers; false: the profile has no such option. */
@@ -278,6 +281,26 @@ static int daemon_set(sc_sock *s, int level, int name, uint64_t value)
     return sc__op_end(&op, rc < 0 ? rc : 0);
 }
 
+/* ICMP6_FILTER: 32 bytes, in the fields that have room for them. */
+static int filter_set(sc_sock *s, const void *val, size_t len)
+{
+    struct sg_cmd cmd = {.op = SG_CMD_SETOPT, .arg0 = LINUX_SOL_ICMPV6, .arg1 = SC_ICMP6_FILTER};
+    const uint8_t *from = val;
+    struct op op;
+    int rc;
+
+    if (len < 32)
+        return -EINVAL;
+    memcpy(cmd.addr, from, 16);
+    memcpy(&cmd.value, from + 16, 8);
+    memcpy(&cmd.value2, from + 24, 8);
+    rc = sc__op_begin(&op, s, 0, true);
+    if (rc)
+        return rc;
+    rc = sc__op_command(&op, &cmd, NULL);
+    return sc__op_end(&op, rc < 0 ? rc : 0);
+}
+
 static int set(sc_sock *s, int level, int name, const void *val, size_t len)
 {
     uint64_t value;
@@ -291,6 +314,8 @@ static int set(sc_sock *s, int level, int name, const void *val, size_t len)
         return timeout_set(&s->snd_ms, val, len);
     if (level == LINUX_SOL_SOCKET && (name == SC_SO_ERROR || name == SC_SO_TYPE || name == SC_SO_ACCEPTCONN))
         return -ENOPROTOOPT;
+    if (level == LINUX_SOL_ICMPV6 && name == SC_ICMP6_FILTER)
+        return filter_set(s, val, len);
     if (sc__group_option(level, name))
         return sc__group_set(s, level, name, val, len);
     rc = value_read(level, name, val, len, &value);
@@ -363,7 +388,7 @@ static int daemon_get(sc_sock *s, int level, int name, void *val, size_t *len)
     if (level == LINUX_SOL_TCP && name == SC_TCP_CONGESTION)
         return name_write(value, val, len);
     if (level != LINUX_SOL_SOCKET || name != SC_SO_LINGER)
-        return int_write(value > INT32_MAX ? INT32_MAX : (int64_t)value, val, len);
+        return int_write(value == UINT64_MAX ? -1 : value > INT32_MAX ? INT32_MAX : (int64_t)value, val, len);
     if (*len < sizeof(linger))
         return -EINVAL;
     linger.onoff = (uint32_t)value != 0;

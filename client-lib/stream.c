@@ -159,7 +159,7 @@ static int begin(struct op *op, sc_sock *s, const void *buf, size_t n, int flags
 }
 
 /* One short receive from a stream or one datagram. */
-static ssize_t receive_some(sc_sock *s, void *buf, size_t n, int flags, sc_addr *from)
+static ssize_t receive_some(sc_sock *s, void *buf, size_t n, int flags, sc_addr *from, sc_msg_info *info)
 {
     struct op op;
     unsigned f;
@@ -174,8 +174,10 @@ static ssize_t receive_some(sc_sock *s, void *buf, size_t n, int flags, sc_addr 
         if (op.d->type == SG_SOCK_STREAM)
             got = sc__stream_take(&op, buf, n, f & MSGF_PEEK);
         else
-            got = sc__dgram_take(&op, buf, n, f & MSGF_PEEK, from);
+            got = sc__dgram_take(&op, buf, n, f & MSGF_PEEK, from, info);
     } while (got == -EAGAIN && (got = sc__op_block(&op)) == 0);
+    if (got >= 0 && info && op.d->type == SG_SOCK_STREAM)
+        *info = (sc_msg_info){.ttl = -1, .tos = -1, .bytes = (size_t)got};
     if (got >= 0 && from && op.d->type == SG_SOCK_STREAM) {
         const struct sg_slot_name *name = &op.d->slot->n;
 
@@ -213,7 +215,7 @@ static int receive_full(sc_sock *s, void *buf, size_t n, int flags, size_t *got)
 
 ssize_t sc_recv_some(sc_sock *s, void *buf, size_t n, int flags)
 {
-    return receive_some(s, buf, n, flags, NULL);
+    return receive_some(s, buf, n, flags, NULL, NULL);
 }
 
 int sc_recv_full(sc_sock *s, void *buf, size_t n, int flags, size_t *got)
@@ -242,7 +244,7 @@ ssize_t sc_recv(sc_sock *s, void *buf, size_t n, int flags)
     }
     fill = sc__profile(s)->recv_fill || (f & MSGF_WAITALL);
     if (!fill || (f & MSGF_PEEK) || s->d->type != SG_SOCK_STREAM)
-        return receive_some(s, buf, n, flags, NULL);
+        return receive_some(s, buf, n, flags, NULL, NULL);
     rc = receive_full(s, buf, n, flags, &got);
     if (rc == -EAGAIN && got) /* Without waiting, what is there is all that was asked for. */
         rc = 0;
@@ -264,12 +266,17 @@ ssize_t sc_recv_into(sc_sock *s, void *buf, size_t size, ssize_t n, int flags)
 
 ssize_t sc_recvfrom(sc_sock *s, void *buf, size_t n, int flags, sc_addr *from)
 {
-    return receive_some(s, buf, n, flags, from);
+    return receive_some(s, buf, n, flags, from, NULL);
+}
+
+ssize_t sc_recvmsg(sc_sock *s, void *buf, size_t n, int flags, sc_addr *from, sc_msg_info *info)
+{
+    return receive_some(s, buf, n, flags, from, info);
 }
 
 ssize_t sc_recvfrom_into(sc_sock *s, void *buf, size_t size, ssize_t n, int flags, sc_addr *from)
 {
-    return into_size(size, &n) ? receive_some(s, buf, (size_t)n, flags, from) : -EINVAL;
+    return into_size(size, &n) ? receive_some(s, buf, (size_t)n, flags, from, NULL) : -EINVAL;
 }
 
 /* ---- The frames of sending
@@ -295,17 +302,19 @@ static int stream_send(struct op *op, const void *buf, size_t n, bool all, size_
 }
 
 /* One datagram, whole. */
-static ssize_t dgram_send(struct op *op, const void *buf, size_t n, const sc_addr *to)
+static ssize_t dgram_send(struct op *op, const void *buf, size_t n, const sc_addr *to,
+                          const sc_msg_info *info)
 {
     ssize_t rc;
 
     do
-        rc = sc__dgram_put(op, buf, n, to);
+        rc = sc__dgram_put(op, buf, n, to, info);
     while (rc == -EAGAIN && (rc = sc__op_block(op)) == 0);
     return rc;
 }
 
-ssize_t sc_sendto(sc_sock *s, const void *buf, size_t n, int flags, const sc_addr *to)
+ssize_t sc_sendmsg(sc_sock *s, const void *buf, size_t n, int flags, const sc_addr *to,
+                   const sc_msg_info *info)
 {
     size_t sent = 0;
     struct op op;
@@ -316,7 +325,7 @@ ssize_t sc_sendto(sc_sock *s, const void *buf, size_t n, int flags, const sc_add
     if (rc)
         return rc;
     if (op.d->type != SG_SOCK_STREAM) {
-        rc = dgram_send(&op, buf, n, to);
+        rc = dgram_send(&op, buf, n, to, info);
     } else if (n == 0 && !to && sc__profile(s)->empty_send_fails) {
         rc = op.nonblock ? -EAGAIN : -ETIMEDOUT;
     } else {
@@ -326,6 +335,11 @@ ssize_t sc_sendto(sc_sock *s, const void *buf, size_t n, int flags, const sc_add
     }
     sc__op_end(&op, 0);
     return rc;
+}
+
+ssize_t sc_sendto(sc_sock *s, const void *buf, size_t n, int flags, const sc_addr *to)
+{
+    return sc_sendmsg(s, buf, n, flags, to, NULL);
 }
 
 ssize_t sc_send(sc_sock *s, const void *buf, size_t n, int flags)
@@ -343,7 +357,7 @@ int sc_sendall(sc_sock *s, const void *buf, size_t n, int flags, size_t *sent)
     rc = begin(&op, s, buf, n, flags, true, &f);
     if (!rc) {
         if (op.d->type != SG_SOCK_STREAM)
-            rc = dgram_send(&op, buf, n, NULL);
+            rc = dgram_send(&op, buf, n, NULL, NULL);
         else if (op.nonblock && n)
             rc = sc__stream_put(&op, buf, n, true);
         else
@@ -373,7 +387,7 @@ static int stream_result(int rc, size_t count)
 /* Reading datagrams as a stream has only the sense that each is one piece. */
 static int read_dgram(sc_sock *s, void *buf, size_t n, size_t *got)
 {
-    ssize_t rc = receive_some(s, buf, n, 0, NULL);
+    ssize_t rc = receive_some(s, buf, n, 0, NULL, NULL);
 
     *got = rc > 0 ? (size_t)rc : 0;
     return rc < 0 ? (int)rc : 0;
@@ -515,7 +529,7 @@ int sc_write(sc_sock *s, const void *buf, size_t n, size_t *put)
         if (op.d->type == SG_SOCK_STREAM) {
             rc = stream_send(&op, buf, n, true, &count);
         } else {
-            rc = dgram_send(&op, buf, n, NULL);
+            rc = dgram_send(&op, buf, n, NULL, NULL);
             count = rc > 0 ? (size_t)rc : 0;
         }
         sc__op_end(&op, 0);

@@ -71,6 +71,21 @@ static int set_addresses(struct engine *e, const struct app_session *s, const st
     return rc ? rc : engine_mcast(e, s->sid, cmd->slot, cmd->arg1, &r, now_us);
 }
 
+static bool is_icmp6_filter(const struct sg_cmd *cmd)
+{
+    return cmd->op == SG_CMD_SETOPT && cmd->arg0 == 58 && cmd->arg1 == 1;
+}
+
+static int set_icmp6_filter(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd)
+{
+    uint32_t blocked[8];
+
+    memcpy(blocked, cmd->addr, 16);
+    memcpy(blocked + 4, &cmd->value, 8);
+    memcpy(blocked + 6, &cmd->value2, 8);
+    return engine_icmp6_filter(e, s->sid, cmd->slot, blocked);
+}
+
 /* Commands on a socket that exists: cmd->slot has been checked. */
 static int socket_command(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd,
                           uint64_t now_us, uint64_t *value)
@@ -95,6 +110,8 @@ static int socket_command(struct engine *e, const struct app_session *s, const s
     case SG_CMD_SETOPT:
         if (names_addresses(cmd))
             return set_addresses(e, s, cmd, now_us);
+        if (is_icmp6_filter(cmd))
+            return set_icmp6_filter(e, s, cmd);
         return engine_setopt(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1, cmd->value, now_us);
     case SG_CMD_GETOPT:
         engine_clock(e, now_us);
@@ -118,7 +135,7 @@ int command_run(struct engine *e, const struct app_session *s, const struct sg_c
     if (cmd->op >= SG_CMD_COUNT)
         return -ENOSYS;
     /* Reserved fields are zero now, so that they can mean something later. */
-    if (cmd->flags || cmd->pad || (cmd->value2 && !names_addresses(cmd)))
+    if (cmd->flags || cmd->pad || (cmd->value2 && !names_addresses(cmd) && !is_icmp6_filter(cmd)))
         return -EINVAL;
     if (cmd->op == SG_CMD_NOP)
         return 0;

@@ -229,10 +229,11 @@ SC_API int sc_lib_address(const sc_lib *lib, sc_addr *out);
  * Make a socket. Waits for the daemon's answer (microseconds), never for the network.
  * @param family  the profile's AF_INET, or SC_INET, or SC_INET6: IPv6, and IPv4 as ::ffff:a.b.c.d unless
  *                SC_IPV6_V6ONLY is set; the profiles' own AF_INET6 is refused
- * @param type    the profile's SOCK_STREAM (TCP), SOCK_DGRAM (UDP) or SOCK_RAW (IPv4 packets of one protocol,
- *                which arrive with their header and are sent without), or SC_STREAM, SC_DGRAM, SC_RAW
- * @param proto   raw: the IP protocol, 1 to 254; else ignored: the protocol follows the type, as on the
- *                devices (Zerynth passes IPPROTO_TCP for datagram sockets too)
+ * @param type    the profile's SOCK_STREAM (TCP), SOCK_DGRAM (UDP) or SOCK_RAW (packets of one protocol:
+ *                in IPv4 they arrive with their header and are sent without, unless SC_IP_HDRINCL is set; in
+ *                IPv6 both without), or SC_STREAM, SC_DGRAM, SC_RAW
+ * @param proto   raw: the IP protocol, 1 to 254, in IPv4 also 255 (SC_IP_HDRINCL is on); else ignored: the
+ *                protocol follows the type, as on the devices (Zerynth passes IPPROTO_TCP for datagrams too)
  * @param out     receives the handle; give it to sc_release()
  * @return 0, -EAFNOSUPPORT (no such family), -EPROTONOSUPPORT (unknown type; raw: protocol), -EPERM (raw, and
  *         the daemon's setting session.raw doesn't allow it), -EMFILE (no more sockets for this attachment),
@@ -423,6 +424,27 @@ SC_API ssize_t sc_recv_into(sc_sock *s, void *buf, size_t size, ssize_t n, int f
  */
 SC_API ssize_t sc_recvfrom(sc_sock *s, void *buf, size_t n, int flags, sc_addr *from);
 
+/** What else there is to know about a datagram, or to say about one to send. */
+typedef struct {
+    sc_addr
+        local; /* receive: address that it was sent to, port 0; send: own address to send it from. Family 0:
+                     * not known; chosen */
+    uint32_t ifnum; /* receive: interface that it came in on, 0: not known; send: that of a multicast or
+                     * link-local destination without a scope, 0: chosen */
+    int ttl;        /* time to live or hop limit; -1: not known; as the options say */
+    int tos;        /* type of service or traffic class; the same */
+    size_t bytes;   /* receive: of the whole datagram, also where it did not fit */
+} sc_msg_info;
+
+/**
+ * sc_recvfrom() that also tells about the packet (recvmsg() with IP_PKTINFO and its like). While one of
+ * SC_IP_PKTINFO, SC_IP_RECVTTL, SC_IP_RECVTOS and their like of IPv6 is set, all is known of what arrives.
+ * @param info  may be NULL; of a stream only `bytes` is filled in. Written when the result is 0 or more, but
+ *              not for n = 0
+ * @return as sc_recv_some()
+ */
+SC_API ssize_t sc_recvmsg(sc_sock *s, void *buf, size_t n, int flags, sc_addr *from, sc_msg_info *info);
+
 /** sc_recvfrom() with size and n as in sc_recv_into() (Zerynth: recvfrom_into()). */
 SC_API ssize_t sc_recvfrom_into(sc_sock *s, void *buf, size_t size, ssize_t n, int flags, sc_addr *from);
 
@@ -462,6 +484,17 @@ SC_API int sc_sendall(sc_sock *s, const void *buf, size_t n, int flags, size_t *
  * @return as sc_send(); -EAFNOSUPPORT (not IPv4), -EADDRNOTAVAIL (port 0)
  */
 SC_API ssize_t sc_sendto(sc_sock *s, const void *buf, size_t n, int flags, const sc_addr *to);
+
+/**
+ * sc_sendto() that also says how the packet is to be sent (sendmsg() with IP_PKTINFO, IP_TTL and their like);
+ * `bytes` is not read. An info taken from sc_recvmsg() may need another TTL.
+ * @param info  may be NULL; streams ignore it
+ * @return as sc_sendto(); -EINVAL (ttl other than -1 and 1..255, tos other than -1 and 0..255, local of
+ *         another family). An address that is not the daemon's shows as -EADDRNOTAVAIL in the next call, an
+ *         interface that does not exist as -ENODEV
+ */
+SC_API ssize_t sc_sendmsg(sc_sock *s, const void *buf, size_t n, int flags, const sc_addr *to,
+                          const sc_msg_info *info);
 
 /* ---- Data: stream calls -------------------------------------------------------------------------- */
 /*
@@ -546,6 +579,8 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_SOL_TCP             0x1000006
 #define SC_SOL_UDP             0x1000011
 #define SC_SOL_IPV6            0x1000029
+#define SC_SOL_ICMPV6          0x100003a
+#define SC_SOL_RAW             0x10000ff
 
 /* Option names at SC_SOL_SOCKET (Linux's numbers). */
 #define SC_SO_REUSEADDR        2 /* int: bind although TIME_WAIT holds the port; accepted in every state */
@@ -566,10 +601,22 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_IPV6_MULTICAST_IF   17 /* number of the interface that multicasts leave on; 0: by the route */
 #define SC_IPV6_MULTICAST_HOPS 18 /* hop limit of multicasts, 0..255; 0: they don't leave the host */
 #define SC_IPV6_MULTICAST_LOOP 19 /* multicasts come back to members on this daemon (default: 1) */
+/* The same, for datagram sockets; see sc_recvmsg(). */
+#define SC_IPV6_RECVPKTINFO    49
+#define SC_IPV6_RECVHOPLIMIT   51
+#define SC_IPV6_RECVTCLASS     66
+#define SC_IPV6_CHECKSUM       7 /* raw: offset of a checksum that the daemon makes and checks; -1: none */
 /* Option names at SC_SOL_IP, for datagram sockets. All take an int. */
+#define SC_IP_PKTINFO          8 /* see sc_recvmsg() */
+#define SC_IP_RECVTTL          12
+#define SC_IP_RECVTOS          13
+#define SC_IP_HDRINCL          3  /* raw: what is sent begins with the IPv4 header */
 #define SC_IP_TOS              1  /* type of service of what is sent, 0..255 */
 #define SC_IP_TTL              2  /* time to live of what is sent, 1..255 */
 #define SC_IP_MULTICAST_TTL    33 /* time to live of multicasts, 0..255; 0: they don't leave the host */
+/* Option name at SC_SOL_RAW and SC_SOL_ICMPV6, for raw sockets. */
+#define SC_ICMP_FILTER         1 /* uint32_t: a bit for each type that isn't heard */
+#define SC_ICMP6_FILTER        1 /* struct icmp6_filter of <netinet/icmp6.h>, set only */
 /* Option names at SC_SOL_UDP. */
 #define SC_UDP_SEGMENT         103 /* int: what is longer is sent as datagrams of so many bytes; 0: off */
 /* Option names at SC_SOL_TCP. All take an int, but where another type is named. */

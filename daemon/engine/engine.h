@@ -300,6 +300,8 @@ struct engine_mreq {
 /** IP_ADD_MEMBERSHIP and its like, by Linux's number, for IPv6 as well; IP_MULTICAST_IF for IPv4. */
 int engine_mcast(struct engine *e, int sid, uint32_t slot, uint32_t name, const struct engine_mreq *r,
                  uint64_t now_us);
+/** ICMP6_FILTER of a raw IPv6 socket: a bit for each type that it doesn't hear (Linux's sense). */
+int engine_icmp6_filter(struct engine *e, int sid, uint32_t slot, const uint32_t blocked[8]);
 int engine_grant(struct engine *e, int sid, uint32_t slot);
 int engine_release(struct engine *e, int sid, uint32_t slot);
 
@@ -364,9 +366,9 @@ struct engine_sock_info {
     uint32_t backoff;     /* consecutive retransmission time-outs now */
     uint64_t bytes_sent, bytes_acked, bytes_received;
     uint64_t segs_in, segs_out;
-    char cc[8];        /* congestion control's name */
-    const char *timer; /* "", "rto", "persist", "keepalive", "timewait" ... */
-    uint64_t timer_us; /* until it is due */
+    char cc[8];             /* congestion control's name */
+    const char *timer;      /* "", "rto", "persist", "keepalive", "timewait" ... */
+    uint64_t timer_us;      /* until it is due */
     struct sg_tcp_info tcp; /* of a TCP connection */
 };
 

@@ -230,6 +230,9 @@ struct ring_next {
 #define SO_F_REUSEPORT (1u << 7)
 #define SO_F_RCVBUF    (1u << 8)  /* SO_RCVBUF was set: no auto-tuning of the window */
 #define SO_F_SNDBUF    (1u << 9)  /* SO_SNDBUF was set: no auto-tuning of the send ring */
+#define SO_F_PKTINFO   (1u << 10) /* datagrams: IP_PKTINFO, IPV6_RECVPKTINFO */
+#define SO_F_RECVTTL   (1u << 11) /* IP_RECVTTL, IPV6_RECVHOPLIMIT */
+#define SO_F_RECVTOS   (1u << 12) /* IP_RECVTOS, IPV6_RECVTCLASS */
 #define SO_F_FASTOPEN  (1u << 14) /* TCP_FASTOPEN_CONNECT */
 #define SO_F_V6ONLY    (1u << 15)
 /* In the upper half of the same word, so that accepted connections inherit them. */
@@ -395,10 +398,13 @@ struct udp_sock {
     uint32_t mc_scope; /* interface + 1 that multicasts leave on; 0: chosen by the route */
     uint32_t rcvbuf;   /* bytes of the receive ring that may be in use */
     uint64_t rx_drops;
+    bool hdrincl;       /* raw: IP_HDRINCL */
+    int16_t csum_off;   /* raw IPv6: where the checksum that the engine makes stands; -1: none */
+    uint32_t filter[8]; /* raw: ICMP_FILTER, ICMP6_FILTER: a bit for each type that isn't heard */
 };
 int udp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret);
 /** The same of a raw socket (raw.c): -EPERM unless the session may. */
-int raw_open(struct engine *e, int sid, uint32_t slot, uint32_t proto, sock_id *ret);
+int raw_open(struct engine *e, int sid, uint32_t slot, uint32_t proto, uint16_t family, sock_id *ret);
 int udp_bind(struct engine *e, struct udp_sock *u, const struct ip_ep *local);
 int udp_connect(struct engine *e, struct udp_sock *u, const struct ip_ep *remote);
 void udp_shutdown(struct engine *e, struct udp_sock *u, uint32_t how);

@@ -152,3 +152,19 @@ void net_output_link4(struct engine *e, struct pktbuf *p, const struct ip4_pkt *
     memcpy(p->data + 10, &sum, 2);
     (void)net_link_output(e, p, d, e->now_us); /* To a group: it asks no neighbour. */
 }
+
+int net_output_whole4(struct engine *e, struct pktbuf *p, const struct ip_addr *dst, uint64_t now_us)
+{
+    const struct net_dst *d = netif_lookup(&e->net.t, dst);
+
+    stat_inc(&e->stats, ST_IP_OUT_REQUESTS);
+    if (!d->has_src) {
+        stat_inc(&e->stats, ST_IP_OUT_NO_ROUTES);
+        pktq_drop(&e->txq);
+        return -ENETUNREACH;
+    }
+    if (d->kind != DST_OWN)
+        return net_link_output(e, p, d, now_us);
+    p->dev = d->ifindex;
+    return net_loop_output(e, p);
+}

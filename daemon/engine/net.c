@@ -191,7 +191,7 @@ struct ip_addr net_from_api(const struct engine *e, const struct ip_addr *a)
 void net_deliver(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
 {
     bool is6 = rp->src.family == SG_AF_INET6;
-    bool raw = !is6 && e->udp.raw_head != NIL && raw_input(e, rp);
+    bool raw = e->udp.raw_head != NIL && raw_input(e, rp);
     void (*input)(struct engine *, const struct rx_pkt *, uint64_t);
 
     if (rp->proto == IP_PROTO_TCP) {
@@ -203,7 +203,7 @@ void net_deliver(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
     } else if (rp->proto == IP_PROTO_IGMP && !is6) {
         input = igmp_input;
     } else if (raw) {
-        stat_inc(&e->stats, ST_IP_IN_DELIVERS);
+        stat_inc(&e->stats, is6 ? ST_IP6_IN_DELIVERS : ST_IP_IN_DELIVERS);
         return;
     } else {
         stat_inc(&e->stats, is6 ? ST_IP6_IN_UNKNOWN_PROTOS : ST_IP_IN_UNKNOWN_PROTOS);

@@ -141,6 +141,8 @@ uint32_t net_pkt_sum(const struct pktbuf *p, uint32_t sum);
  */
 void net_output_link4(struct engine *e, struct pktbuf *p, const struct ip4_pkt *ip, uint8_t ifindex,
                       const uint8_t *options, uint32_t option_bytes);
+/** Send the open frame, an IPv4 packet with a header of its own, towards `dst`. As net_output(). */
+int net_output_whole4(struct engine *e, struct pktbuf *p, const struct ip_addr *dst, uint64_t now_us);
 /** Let a copy of the transport packet in the open frame, which leaves on `ifindex`, come back in: somebody
  * here hears it too. */
 void net_loop_copy(struct engine *e, const struct pktbuf *p, const struct ip_out *o, uint8_t ifindex);

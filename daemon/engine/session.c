@@ -218,8 +218,8 @@ int engine_open(struct engine *e, int sid, uint32_t slot, uint32_t type, uint32_
         rc = tcp_open(e, sid, slot, &id);
     else if (type == SG_SOCK_DGRAM && (proto == 0 || proto == 17))
         rc = udp_open(e, sid, slot, &id);
-    else if (type == SG_SOCK_RAW && family == SG_AF_INET)
-        rc = raw_open(e, sid, slot, proto, &id);
+    else if (type == SG_SOCK_RAW)
+        rc = raw_open(e, sid, slot, proto, family, &id);
     else
         rc = -EPROTONOSUPPORT;
     if (rc)

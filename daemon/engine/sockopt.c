@@ -12,6 +12,7 @@
 #define L_TCP        6u
 #define L_UDP        17u
 #define L_IPV6       41u
+#define L_RAW        255u
 
 /* What a row is for. */
 #define ON_TCP       (1u << 0) /* connections and listeners */
@@ -574,15 +575,23 @@ static const struct opt table[] = {
 
     {L_IP, 1, ON_ALL, 0, 0, 255, "IP_TOS", set_tos, get_tos},
     {L_IP, 2, ON_ALL, 0, 0, 255, "IP_TTL", set_ttl, get_ttl},
+    {L_IP, 3, ON_UDP, 0, ANY, "IP_HDRINCL", raw_set_hdrincl, raw_get_hdrincl},
+    {L_IP, 8, ON_UDP, SO_F_PKTINFO, ANY, "IP_PKTINFO", set_nothing, NULL},
+    {L_IP, 12, ON_UDP, SO_F_RECVTTL, ANY, "IP_RECVTTL", set_nothing, NULL},
+    {L_IP, 13, ON_UDP, SO_F_RECVTOS, ANY, "IP_RECVTOS", set_nothing, NULL},
     {L_IP, 14, ON_ALL, 0, ANY, "IP_MTU", NULL, get_mtu},
     {L_IP, 33, ON_UDP, 0, 0, 255, "IP_MULTICAST_TTL", udp_set_mc_ttl, udp_get_mc_ttl},
     {L_IP, 34, ON_UDP, 0, ANY, "IP_MULTICAST_LOOP", udp_set_mc_loop, udp_get_mc_loop},
+    {L_IPV6, 7, ON_UDP, 0, ANY, "IPV6_CHECKSUM", raw_set_checksum, raw_get_checksum},
     {L_IPV6, 16, ON_ALL, 0, 0, 255, "IPV6_UNICAST_HOPS", set_ttl, get_ttl},
     {L_IPV6, 17, ON_UDP, 0, 0, INT32_MAX, "IPV6_MULTICAST_IF", udp_set_mc_if, udp_get_mc_if},
     {L_IPV6, 18, ON_UDP, 0, 0, 255, "IPV6_MULTICAST_HOPS", udp_set_mc_ttl, udp_get_mc_ttl},
     {L_IPV6, 19, ON_UDP, 0, ANY, "IPV6_MULTICAST_LOOP", udp_set_mc_loop, udp_get_mc_loop},
     {L_IPV6, 24, ON_ALL, 0, ANY, "IPV6_MTU", NULL, get_mtu},
     {L_IPV6, 26, ON_ALL, 0, ANY, "IPV6_V6ONLY", set_v6only, get_v6only},
+    {L_IPV6, 49, ON_UDP, SO_F_PKTINFO, ANY, "IPV6_RECVPKTINFO", set_nothing, NULL},
+    {L_IPV6, 51, ON_UDP, SO_F_RECVTTL, ANY, "IPV6_RECVHOPLIMIT", set_nothing, NULL},
+    {L_IPV6, 66, ON_UDP, SO_F_RECVTOS, ANY, "IPV6_RECVTCLASS", set_nothing, NULL},
     {L_IPV6, 67, ON_ALL, 0, 0, 255, "IPV6_TCLASS", set_tos, get_tos},
 
     {L_TCP, 1, ON_TCP, SO_F_NODELAY, ANY, "TCP_NODELAY", set_nodelay, NULL},
@@ -602,6 +611,8 @@ static const struct opt table[] = {
     {L_TCP, 30, ON_TCP, SO_F_FASTOPEN, ANY, "TCP_FASTOPEN_CONNECT", set_nothing, NULL},
 
     {L_UDP, 103, ON_UDP, 0, 0, UINT16_MAX, "UDP_SEGMENT", udp_set_segment, udp_get_segment},
+
+    {L_RAW, 1, ON_UDP, 0, ANY, "ICMP_FILTER", raw_set_filter, raw_get_filter},
 };
 /* clang-format on */
 

@@ -91,6 +91,7 @@ static const char *const name[] = {
     [ST_RAW_IN] = "RawIn",
     [ST_RAW_OUT] = "RawOut",
     [ST_RAW_DROPS] = "RawDrops",
+    [ST_RAW_CSUM_ERRORS] = "RawCsumErrors",
     [ST_RAW_DENIED] = "RawDenied",
     [ST_DHCP_IN] = "DhcpIn",
     [ST_DHCP_IN_BAD] = "DhcpInBad",

@@ -99,10 +99,11 @@ enum stat {
     ST_IGMP_OUT_REPORTS,
     ST_RAW_IN, /* packets copied to raw sockets */
     ST_RAW_OUT,
-    ST_RAW_DROPS,   /* a raw socket's receive ring had no room */
-    ST_RAW_DENIED,  /* raw sockets refused: the session may not */
-    ST_DHCP_IN,     /* answers that were taken */
-    ST_DHCP_IN_BAD, /* malformed, not for us, or offering what no host can have */
+    ST_RAW_DROPS,       /* a raw socket's receive ring had no room */
+    ST_RAW_CSUM_ERRORS, /* a copy that a raw IPv6 socket didn't get: bad checksum */
+    ST_RAW_DENIED,      /* raw sockets refused: the session may not */
+    ST_DHCP_IN,         /* answers that were taken */
+    ST_DHCP_IN_BAD,     /* malformed, not for us, or offering what no host can have */
     ST_DHCP_OUT,
     ST_DHCP_DECLINED, /* another host had the address */
     ST_DHCP_LOST,     /* a lease ended */

@@ -111,6 +111,7 @@ int udp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret)
         .mc_loop = 1,
         .proto = IP_PROTO_UDP,
         .groups = NIL,
+        .csum_off = -1,
         .rcvbuf = UINT32_C(1) << e->cfg.rcvbuf_log2,
     };
     *ret = SOCK_ID(SK_UDP, i);

@@ -29,7 +29,7 @@
 
 /* Raw sockets at once: every packet of their protocols is compared with each. */
 #define RAW_SOCKS_MAX     64u
-#define RAW_PROTO_MAX     255u /* IPPROTO_RAW: headers of the application's own, which is not offered */
+#define RAW_PROTO_RAW     255u /* IPPROTO_RAW: packets with a header of the application's own */
 
 /* Datagrams that one socket sends before the next has its turn, and all in one call. */
 #define UDP_SOCK_BURST    16u
@@ -38,6 +38,7 @@
 /* sock.bind_flags: the local address was chosen by connect() and goes with the peer. */
 #define BIND_CONNECT      (1u << 8)
 
+struct pktbuf;
 struct rx_pkt;
 struct sock;
 struct udp_sock;
@@ -74,9 +75,31 @@ struct udp_payload {
     uint32_t hdr_len, len;
 };
 
-/** Append a record to the receive ring; ST_COUNT, or the counter that says why not. */
-enum stat udp_store(struct engine *e, struct udp_sock *u, const struct ip_addr *src, uint16_t port,
+/** Append a record about the packet `rp` to the receive ring; ST_COUNT, or the counter that says why not. */
+enum stat udp_store(struct engine *e, struct udp_sock *u, const struct rx_pkt *rp, uint16_t port,
                     const struct udp_payload *p);
+
+/** A record of a send ring, checked. */
+struct udp_outgoing {
+    struct ip_addr src, dst;
+    struct sg_dgram_info info; /* with `has_info` */
+    bool has_info;
+    uint8_t ttl, tos;
+    uint16_t port;
+    uint16_t gso_size; /* payload of each datagram; 0: one datagram */
+    uint16_t hdr_len;  /* UDP header; 0: a raw socket's packet */
+    uint32_t len;      /* payload */
+    uint64_t pos;      /* of the payload, from the ring's base */
+    uint32_t bytes;    /* in the ring */
+};
+
+/* udp_info.c: what IP_PKTINFO and its like tell, or say */
+bool udp_wants_info(const struct udp_sock *u);
+void udp_info_fill(const struct udp_sock *u, const struct rx_pkt *rp, struct sg_dgram_info *ret);
+/** The interface that the application names, for a destination that needs one. 0 or a positive errno. */
+int udp_info_scope(struct engine *e, struct udp_outgoing *o);
+/** Source, TTL and TOS as the application says for this datagram. 0 or a positive errno. */
+int udp_info_apply(struct engine *e, const struct udp_sock *u, struct udp_outgoing *o);
 /** False for a multicast of a group that the socket didn't join, or whose sender it doesn't want. */
 bool udp_hears(const struct engine *e, const struct udp_sock *u, const struct rx_pkt *rp);
 
@@ -84,6 +107,19 @@ bool udp_hears(const struct engine *e, const struct udp_sock *u, const struct rx
 void raw_close(struct udp_table *t, struct udp_sock *u);
 /** Copies of the packet for the raw sockets that it fits; true: there are such. */
 bool raw_input(struct engine *e, const struct rx_pkt *rp);
+/** IP_HDRINCL: send the record as a packet with its header. 0 or a positive errno. */
+int raw_send_whole(struct engine *e, struct udp_sock *u, const uint8_t *region, const struct udp_outgoing *o,
+                   uint64_t now_us);
+/** Bytes that must be in the frame's own memory for raw_checksum(); 0: it makes none. */
+uint32_t raw_checksum_end(const struct udp_sock *u);
+/** Fill in the checksum that the socket asks for (RFC 3542 3.1). 0, or EINVAL: it lies outside the packet. */
+int raw_checksum(const struct udp_sock *u, struct pktbuf *p, const struct udp_outgoing *o);
+int raw_set_hdrincl(struct engine *e, struct sock *s, uint64_t value);
+int raw_get_hdrincl(struct engine *e, struct sock *s, uint64_t *value);
+int raw_set_checksum(struct engine *e, struct sock *s, uint64_t value);
+int raw_get_checksum(struct engine *e, struct sock *s, uint64_t *value);
+int raw_set_filter(struct engine *e, struct sock *s, uint64_t value);
+int raw_get_filter(struct engine *e, struct sock *s, uint64_t *value);
 
 /** A local port for a socket that has none. 0 or -EAGAIN. */
 int udp_bind_any(struct engine *e, struct udp_sock *u);

@@ -97,16 +97,19 @@ static bool receive_region(struct engine *e, struct sock *s)
     return rx->region || sock_region_get(e, s, rx);
 }
 
-enum stat udp_store(struct engine *e, struct udp_sock *u, const struct ip_addr *src, uint16_t port,
+enum stat udp_store(struct engine *e, struct udp_sock *u, const struct rx_pkt *rp, uint16_t port,
                     const struct udp_payload *p)
 {
     struct sock *s = &u->s;
     struct stream *rx = &s->rx;
-    struct ip_addr from = net_to_api(src, s->family);
+    struct ip_addr from = net_to_api(&rp->src, s->family);
     uint32_t len = p->hdr_len + p->len;
-    uint64_t need = sg_dgram_ring_bytes(len), at;
     struct sg_dgram_hdr h = {.len = len, .family = from.family, .port = port, .scope = from.scope};
+    uint64_t need, at;
     uint8_t *region;
+
+    h.flags = udp_wants_info(u) ? SG_DGRAM_INFO : 0;
+    need = sg_dgram_record_bytes(&h);
 
     if (s->pub_flags & SG_F_RX_FIN || len > SG_DGRAM_BYTES_MAX)
         return ST_UDP_RCVBUF_ERRORS;
@@ -121,17 +124,24 @@ enum stat udp_store(struct engine *e, struct udp_sock *u, const struct ip_addr *
     region = session_region(sock_session(e, s->heap_sid), rx->region);
     at = rx->tail - rx->base;
     sg_bytes_put(region, rx->log2, at, &h, sizeof(h));
+    at += sizeof(h);
+    if (h.flags & SG_DGRAM_INFO) {
+        struct sg_dgram_info info;
+
+        udp_info_fill(u, rp, &info);
+        sg_bytes_put(region, rx->log2, at, &info, sizeof(info));
+        at += sizeof(info);
+    }
     if (p->hdr_len)
-        sg_bytes_put(region, rx->log2, at + sizeof(h), p->hdr, p->hdr_len);
-    sg_bytes_put(region, rx->log2, at + sizeof(h) + p->hdr_len, p->data, p->len);
+        sg_bytes_put(region, rx->log2, at, p->hdr, p->hdr_len);
+    sg_bytes_put(region, rx->log2, at + p->hdr_len, p->data, p->len);
     rx->tail += need;
     return ST_COUNT;
 }
 
 static void take(struct engine *e, struct udp_sock *u, const struct rx_pkt *rp, const struct udp_dgram *d)
 {
-    enum stat why =
-        udp_store(e, u, &rp->src, d->sport, &(struct udp_payload){.data = d->data, .len = d->len});
+    enum stat why = udp_store(e, u, rp, d->sport, &(struct udp_payload){.data = d->data, .len = d->len});
 
     if (why != ST_COUNT) {
         u->rx_drops++;

@@ -70,20 +70,9 @@ static uint32_t reserve(const struct pktq *q)
     return q->count / 8;
 }
 
-/* A record of a send ring, checked. */
-struct outgoing {
-    struct ip_addr src, dst;
-    uint16_t port;
-    uint16_t gso_size; /* payload of each datagram; 0: one datagram */
-    uint16_t hdr_len;  /* UDP header; 0: a raw socket's packet */
-    uint32_t len;      /* payload */
-    uint64_t pos;      /* of the payload, from the ring's base */
-    uint32_t bytes;    /* in the ring */
-};
-
 /* Read the next record; false: the application broke the contract. */
 static bool read_record(struct engine *e, struct udp_sock *u, const uint8_t *region, struct sg_dgram_hdr *h,
-                        struct outgoing *o)
+                        struct udp_outgoing *o)
 {
     const struct stream *tx = &u->s.tx;
     uint64_t avail = tx->tail - tx->head, pos = tx->head - tx->base;
@@ -93,11 +82,11 @@ static bool read_record(struct engine *e, struct udp_sock *u, const uint8_t *reg
         return false;
     }
     sg_bytes_get(region, tx->log2, pos, h, sizeof(*h));
-    if (h->len > SG_DGRAM_BYTES_MAX || sg_dgram_ring_bytes(h->len) > avail) {
+    if (h->len > SG_DGRAM_BYTES_MAX || sg_dgram_record_bytes(h) > avail) {
         sock_fault(e, &u->s, "datagram length is beyond the send ring");
         return false;
     }
-    if (h->pad || (h->family && h->family != SG_AF_INET && h->family != SG_AF_INET6)) {
+    if (h->flags & ~SG_DGRAM_INFO || (h->family && h->family != SG_AF_INET && h->family != SG_AF_INET6)) {
         sock_fault(e, &u->s, "datagram header is malformed");
         return false;
     }
@@ -107,15 +96,25 @@ static bool read_record(struct engine *e, struct udp_sock *u, const uint8_t *reg
     if (u->s.type == SG_SOCK_RAW)
         o->gso_size = o->hdr_len = 0;
     o->pos = pos + sizeof(*h);
-    o->bytes = (uint32_t)sg_dgram_ring_bytes(h->len);
+    o->bytes = (uint32_t)sg_dgram_record_bytes(h);
+    o->has_info = h->flags & SG_DGRAM_INFO;
+    if (o->has_info) {
+        sg_bytes_get(region, tx->log2, o->pos, &o->info, sizeof(o->info));
+        o->pos += sizeof(o->info);
+    }
+    if (o->has_info && o->info.pad) {
+        sock_fault(e, &u->s, "datagram header is malformed");
+        return false;
+    }
     return true;
 }
 
 /* Where to, and from where. 0 or a positive errno for the application. */
 static int choose_route(struct engine *e, struct udp_sock *u, const struct sg_dgram_hdr *h,
-                        struct outgoing *o)
+                        struct udp_outgoing *o)
 {
     const struct sock *s = &u->s;
+    int error;
 
     if (!h->family) {
         if (!udp_connected(u))
@@ -136,6 +135,9 @@ static int choose_route(struct engine *e, struct udp_sock *u, const struct sg_dg
     }
     if (!o->port && o->hdr_len)
         return EINVAL;
+    error = o->has_info ? udp_info_scope(e, o) : 0;
+    if (error)
+        return error;
     if (net_is_multicast(&o->dst) && !o->dst.scope)
         o->dst.scope = u->mc_scope;
     if (net_is_broadcast(e, &o->dst) && !(s->opts & SO_F_BROADCAST))
@@ -148,17 +150,20 @@ static int choose_route(struct engine *e, struct udp_sock *u, const struct sg_dg
         o->src = s->local;
     if (u->mc_if && o->dst.family == SG_AF_INET && net_is_multicast(&o->dst))
         o->src = net_ip_addr(u->mc_if);
-    return -udp_bind_any(e, u);
+    o->ttl = net_is_multicast(&o->dst) ? u->mc_ttl : sock_ttl(e, s);
+    o->tos = sock_tos(s);
+    error = o->has_info ? udp_info_apply(e, u, o) : 0;
+    return error ? error : -udp_bind_any(e, u);
 }
 
 /* Datagrams that the record becomes; with UDP_SEGMENT the last may be shorter. */
-static uint32_t datagram_count(const struct outgoing *o)
+static uint32_t datagram_count(const struct udp_outgoing *o)
 {
     return o->gso_size && o->len > o->gso_size ? (o->len + o->gso_size - 1) / o->gso_size : 1;
 }
 
 /* Frames that the record needs; 0 with `error` set when it can't be sent. */
-static uint32_t frames_needed(struct engine *e, const struct outgoing *o, int *error)
+static uint32_t frames_needed(struct engine *e, const struct udp_outgoing *o, int *error)
 {
     uint32_t count = datagram_count(o), frames;
 
@@ -177,19 +182,23 @@ static uint32_t frames_needed(struct engine *e, const struct outgoing *o, int *e
     return *error ? 0 : frames;
 }
 
-/* Put `len` bytes at `pos` of the send ring behind the header, if there is one: copied, or by reference when
- * they exceed the frame's memory; net_output() then copies them into fragments. */
-static void put_payload(struct pktbuf *p, const uint8_t *region, uint8_t log2, uint64_t pos, uint32_t len)
+/* Put `len` bytes at `pos` of the send ring behind the header, if there is one: copied, or, all but the first
+ * `head`, by reference when they exceed the frame's memory; net_output() then copies them into fragments. */
+static void put_payload(struct pktbuf *p, const uint8_t *region, uint8_t log2, uint64_t pos, uint32_t len,
+                        uint32_t head)
 {
-    uint32_t size = UINT32_C(1) << log2;
-    uint32_t at = (uint32_t)pos & (size - 1);
-    uint32_t first = len < size - at ? len : size - at;
+    uint32_t size = UINT32_C(1) << log2, at, first;
+    bool fits = p->len + len <= PKT_LINEAR_MAX - PKT_HEADROOM;
 
-    if (p->len + len <= PKT_LINEAR_MAX - PKT_HEADROOM) {
-        sg_bytes_get(region, log2, pos, p->data + p->len, len);
-        p->len += len;
+    if (fits || head > len)
+        head = fits ? len : 0;
+    sg_bytes_get(region, log2, pos, p->data + p->len, head);
+    p->len += head;
+    if (fits)
         return;
-    }
+    at = (uint32_t)(pos + head) & (size - 1);
+    len -= head;
+    first = len < size - at ? len : size - at;
     p->frag[p->frag_count++] = (struct pkt_frag){region + at, first};
     if (len > first)
         p->frag[p->frag_count++] = (struct pkt_frag){region, len - first};
@@ -203,11 +212,11 @@ static bool group_joined(const struct engine *e, const struct ip_addr *group, ui
 
 /* Sockets here hear broadcasts of ours as well, and multicasts of groups that they joined (RFC 1112 6.1). */
 static void loop_copy(struct engine *e, const struct udp_sock *u, const struct pktbuf *p,
-                      const struct outgoing *o, uint8_t ttl)
+                      const struct udp_outgoing *o)
 {
     const struct net_dst *d = netif_lookup(&e->net.t, &o->dst);
     const struct ip_out out = {
-        .src = &o->src, .dst = &o->dst, .proto = u->proto, .tos = sock_tos(&u->s), .ttl = ttl};
+        .src = &o->src, .dst = &o->dst, .proto = u->proto, .tos = o->tos, .ttl = o->ttl};
 
     if (d->kind == DST_MULTICAST ? u->mc_loop && group_joined(e, &o->dst, d->ifindex)
                                  : d->kind == DST_BROADCAST)
@@ -216,38 +225,41 @@ static void loop_copy(struct engine *e, const struct udp_sock *u, const struct p
 
 /* Build one datagram of `len` bytes at `pos` in a fresh frame and send it; 0 or a positive errno. */
 static int send_datagram(struct engine *e, struct udp_sock *u, const uint8_t *region,
-                         const struct outgoing *o, uint64_t pos, uint32_t len, uint64_t now_us)
+                         const struct udp_outgoing *o, uint64_t pos, uint32_t len, uint64_t now_us)
 {
-    bool multicast = net_is_multicast(&o->dst);
     struct pktbuf *p = pktq_get(&e->txq);
-    uint8_t ttl = multicast ? u->mc_ttl : sock_ttl(e, &u->s);
+    int error = 0;
 
     ENG_ASSERT(p); /* The caller made sure of room. */
     if (o->hdr_len)
         udp_put(p->data, u->s.lport, o->port, len);
     p->len = o->hdr_len;
-    put_payload(p, region, u->s.tx.log2, pos, len);
-    if (o->hdr_len) /* Else it is the application's, as all that stands behind the IP header. */
+    put_payload(p, region, u->s.tx.log2, pos, len, raw_checksum_end(u));
+    if (o->hdr_len)
         net_checksum(e, p, &o->src, &o->dst, IP_PROTO_UDP, UDP_CSUM_OFFSET,
                      net_frame_count(e, &o->dst, UDP_HDR_BYTES + len) > 1);
-    loop_copy(e, u, p, o, ttl);
-    if (!ttl) { /* RFC 1112 6.1: it is not to leave this host. */
+    else
+        error = raw_checksum(u, p, o);
+    if (!error)
+        loop_copy(e, u, p, o);
+    if (error || !o->ttl) { /* RFC 1112 6.1: TTL 0 is not to leave this host. */
         pktq_drop(&e->txq);
-        return 0;
+        return error;
     }
-    return -net_output(e, p, &o->src, &o->dst, u->proto, sock_tos(&u->s), ttl, false, now_us);
+    return -net_output(e, p, &o->src, &o->dst, u->proto, o->tos, o->ttl, false, now_us);
 }
 
 /* All datagrams of a record. The first error ends it: what went is gone, as with separate calls. */
-static int send_record(struct engine *e, struct udp_sock *u, const uint8_t *region, const struct outgoing *o,
-                       uint64_t now_us)
+static int send_record(struct engine *e, struct udp_sock *u, const uint8_t *region,
+                       const struct udp_outgoing *o, uint64_t now_us)
 {
     uint32_t each = datagram_count(o) == 1 ? o->len : o->gso_size;
     uint32_t at = 0;
 
     do {
         uint32_t len = o->len - at < each ? o->len - at : each;
-        int error = send_datagram(e, u, region, o, o->pos + at, len, now_us);
+        int error = u->hdrincl ? raw_send_whole(e, u, region, o, now_us)
+                               : send_datagram(e, u, region, o, o->pos + at, len, now_us);
 
         if (error)
             return error;
@@ -264,7 +276,7 @@ static enum sent send_next(struct engine *e, struct udp_sock *u, uint64_t now_us
     struct sock *s = &u->s;
     const uint8_t *region = session_region(sock_session(e, s->heap_sid), s->tx.region);
     struct sg_dgram_hdr h;
-    struct outgoing o;
+    struct udp_outgoing o;
     int error;
 
     if (!read_record(e, u, region, &h, &o)) {

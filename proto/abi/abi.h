@@ -21,10 +21,10 @@
 /*
  * Version of everything in proto/abi. A daemon accepts the versions from SG_ABI_VERSION_MIN to that of its
  * own build; a library accepts the daemon's if it equals its own. Anything else is refused in the hello.
- * Version 1, with rings of one region, was never released.
+ * Versions 1, with rings of one region, and 2, without packet info, were never released.
  */
-#define SG_ABI_VERSION     2u
-#define SG_ABI_VERSION_MIN 2u
+#define SG_ABI_VERSION     3u
+#define SG_ABI_VERSION_MIN 3u
 
 /* Feature bits: what the daemon offers; a library ignores bits it does not know. */
 #define SG_FEATURE_TCP4    (UINT64_C(1) << 0)

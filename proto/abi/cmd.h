@@ -74,6 +74,8 @@ struct sg_cmd {
  * value. family 0 or SG_AF_INET: addr holds group, own address on the interface, and source, 4 bytes each.
  * SG_AF_INET6 (memberships only): addr holds the group, value and value2 together the source's 16 bytes.
  * scope: number of the interface, from 1 on; 0: by its address, or chosen by the daemon.
+ *
+ * SETOPT of ICMP6_FILTER (level 58, name 1) carries the 32 bytes of the filter in addr, value and value2.
  */
 
 static_assert(sizeof(struct sg_cmd) == 64, "one cache line");

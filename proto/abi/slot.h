@@ -25,8 +25,8 @@
  * The entries are used in turn. An application between two reads of the line holds its rx_head or tx_next
  * still, so at most one switch can begin meanwhile, and that one writes the other entry.
  *
- * Datagrams travel in the same rings as records, each a struct sg_dgram_hdr and its payload, padded to
- * SG_DGRAM_ALIGN, so that a header never wraps.
+ * Datagrams travel in the same rings as records, each a struct sg_dgram_hdr, with SG_DGRAM_INFO a struct
+ * sg_dgram_info, and its payload, padded to SG_DGRAM_ALIGN, so that neither header ever wraps.
  *
  * Ordering, in pairs:
  *   [S1] daemon: bytes, rx_base, region, then store-release rx_tail, then error, then store-release flags and
@@ -176,17 +176,38 @@ struct sg_dgram_hdr {
     uint8_t addr[16];
     uint32_t scope;
     uint16_t gso_size; /* send: cut the payload into datagrams of so many bytes; 0: as UDP_SEGMENT says */
-    uint16_t pad;      /* zero */
+    uint16_t flags;    /* SG_DGRAM_* */
+};
+
+/* sg_dgram_hdr.flags. Received records have it while IP_PKTINFO or an option like it is set. */
+#define SG_DGRAM_INFO (1u << 0) /* a struct sg_dgram_info stands between the header and the payload */
+
+/** What else there is to know about a datagram, or to say about one to send. */
+struct sg_dgram_info {
+    uint8_t addr[16]; /* receive: where it was sent to; send: own address to send from, all zero: chosen.
+                       * Written as the header's; without a family there, of the socket's */
+    uint32_t
+        ifnum;    /* interface, from 1 on; send: of a destination that is a group or link-local; 0: chosen */
+    int16_t ttl;  /* send: -1: as the options say */
+    int16_t tos;  /* same */
+    uint64_t pad; /* zero */
 };
 
 #define SG_DGRAM_ALIGN     32u
 #define SG_DGRAM_BYTES_MAX 65507u /* 65,535 - 20 (IPv4 header) - 8 (UDP header) */
 static_assert(sizeof(struct sg_dgram_hdr) == SG_DGRAM_ALIGN, "a header never wraps");
 
-/** Ring bytes that a datagram of `len` payload bytes takes. */
+static_assert(sizeof(struct sg_dgram_info) == SG_DGRAM_ALIGN, "it never wraps either");
+
+/** Ring bytes that a datagram of `len` payload bytes takes, without SG_DGRAM_INFO. */
 static inline uint64_t sg_dgram_ring_bytes(uint32_t len)
 {
     return SG_DGRAM_ALIGN + (((uint64_t)len + SG_DGRAM_ALIGN - 1) & ~(uint64_t)(SG_DGRAM_ALIGN - 1));
+}
+
+static inline uint64_t sg_dgram_record_bytes(const struct sg_dgram_hdr *h)
+{
+    return sg_dgram_ring_bytes(h->len) + (h->flags & SG_DGRAM_INFO ? sizeof(struct sg_dgram_info) : 0);
 }
 
 /** Copy `len` bytes into a ring of 2^log2 bytes at stream position `pos` (offset minus base). */

@@ -218,6 +218,40 @@ def ipv6_multicast(env):
 
 
 @case
+def ipv6_packet_info(env):
+    """A datagram's destination, hop limit and class are told, and what answers it comes from there."""
+    start(env, "--address", "fd00:77::99/64")
+    wait_usable(env)
+    peer = env.start("ipv6_peer", "info-echo", 7006, 2)
+    peer.wait_line("ready")
+    for own in (DAEMON6, "fd00:77::99"):
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+            s.settimeout(10 * harness.PATIENCE)
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 44)
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 0x28)
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+            s.sendto(b"where?", (own, 7006))
+            data, extra, _, sender = s.recvmsg(100, 100)
+            check_equal((data, sender[0]), (b"where?", own), "answer and its source")
+            check_equal(int.from_bytes(extra[0][2], sys.byteorder), 33, "hop limit of the answer")
+        peer.wait_line(f"^to {own} 0")
+    peer.wait_line("^interface 1 ttl 44 tos 40")
+    peer.expect_success()
+
+
+@case
+def ipv6_raw(env):
+    """A raw socket pings the kernel, the checksum made by the daemon; the kernel's answers say their hop limit."""
+    start(env)
+    wait_usable(env)
+    peer = env.start("ipv6_peer", "ping", KERNEL6, 2)
+    peer.expect_success()
+    check_equal(peer.lines(), [line for i in range(2) for line in
+                               (f"type 129 sequence {i} bytes 16 hops 64", f"from {KERNEL6} 0")], "what was heard")
+    check_equal(env.stats()["RawCsumErrors"], 0, "errors")
+
+
+@case
 def vlan(env):
     """Tagged frames through the TAP, written by hand: not every kernel here has VLAN devices."""
     sol_packet, packet_auxdata, eth_p_all = 263, 8, 3

@@ -5,9 +5,12 @@
  *     ipv6_peer tcp-echo PORT             takes one connection and sends back what it gets
  *     ipv6_peer tcp-client ADDRESS PORT   sends standard input, then writes what comes back
  *     ipv6_peer udp-echo PORT COUNT       sends that many datagrams back
+ *     ipv6_peer info-echo PORT COUNT      the same, from where they were sent to; says what it was told
+ *     ipv6_peer ping ADDRESS COUNT        echo requests through a raw socket
  *     ipv6_peer group-echo GROUP PORT COUNT   the same to the group, for datagrams that come to it
  */
 #include <arpa/inet.h>
+#include <netinet/icmp6.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,6 +108,56 @@ static void udp_echo(sc_lib *lib, const char *port, int count)
     sc_release(s);
 }
 
+static void info_echo(sc_lib *lib, const char *port, int count)
+{
+    static uint8_t buf[PIECE_BYTES];
+    sc_addr any = address("::", port), from;
+    sc_sock *s = open_socket(lib, SC_DGRAM);
+    sc_msg_info info;
+    int on = 1;
+
+    must("bind", sc_bind(s, &any));
+    must("pktinfo", sc_setsockopt(s, SC_SOL_IPV6, SC_IPV6_RECVPKTINFO, &on, sizeof(on)));
+    puts("ready");
+    fflush(stdout);
+    while (count-- > 0) {
+        ssize_t n = sc_recvmsg(s, buf, sizeof(buf), 0, &from, &info);
+
+        must("recvmsg", n);
+        name("to", &info.local);
+        printf("interface %u ttl %d tos %d\n", info.ifnum, info.ttl, info.tos);
+        fflush(stdout);
+        info.ttl = 33;
+        must("sendmsg", sc_sendmsg(s, buf, (size_t)n, 0, &from, &info));
+    }
+    sc_release(s);
+}
+
+static void ping(sc_lib *lib, const char *host, int count)
+{
+    uint8_t request[16] = {128, [4] = 7, 7}, reply[64];
+    struct icmp6_filter filter;
+    sc_addr to = address(host, "0"), from;
+    sc_msg_info info;
+    sc_sock *s = NULL;
+    int on = 1;
+
+    must("socket", sc_socket(lib, SC_INET6, SC_RAW, 58, &s));
+    ICMP6_FILTER_SETBLOCKALL(&filter);
+    ICMP6_FILTER_SETPASS(ICMP6_ECHO_REPLY, &filter);
+    must("filter", sc_setsockopt(s, SC_SOL_ICMPV6, SC_ICMP6_FILTER, &filter, sizeof(filter)));
+    must("hops", sc_setsockopt(s, SC_SOL_IPV6, SC_IPV6_RECVHOPLIMIT, &on, sizeof(on)));
+    must("time-out", sc_settimeout_ms(s, 10000));
+    for (int i = 0; i < count; i++) {
+        request[7] = (uint8_t)i;
+        must("sendto", sc_sendto(s, request, sizeof(request), 0, &to));
+        must("recvmsg", sc_recvmsg(s, reply, sizeof(reply), 0, &from, &info));
+        printf("type %u sequence %u bytes %zu hops %d\n", reply[0], reply[7], info.bytes, info.ttl);
+        name("from", &from);
+    }
+    sc_release(s);
+}
+
 static void group_echo(sc_lib *lib, const char *group, const char *port, int count)
 {
     static uint8_t buf[PIECE_BYTES];
@@ -139,6 +192,10 @@ int main(int argc, char **argv)
         tcp_client(lib, argv[2], argv[3]);
     else if (argc == 4 && !strcmp(argv[1], "udp-echo"))
         udp_echo(lib, argv[2], atoi(argv[3]));
+    else if (argc == 4 && !strcmp(argv[1], "info-echo"))
+        info_echo(lib, argv[2], atoi(argv[3]));
+    else if (argc == 4 && !strcmp(argv[1], "ping"))
+        ping(lib, argv[2], atoi(argv[3]));
     else if (argc == 5 && !strcmp(argv[1], "group-echo"))
         group_echo(lib, argv[2], argv[3], atoi(argv[4]));
     else

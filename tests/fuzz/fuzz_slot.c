@@ -323,7 +323,7 @@ static void behave(struct world *w)
                 (void)take_bytes(w->in, (uint8_t *)&hdr, sizeof(hdr));
             s->a.tx_base = s->a.tx_tail;
             memcpy(w->x.base + ((uint64_t)s->d.tx_region << SG_REGION_SHIFT), &hdr, sizeof(hdr));
-            n = sg_dgram_ring_bytes(hdr.len);
+            n = sg_dgram_record_bytes(&hdr);
         }
         s->a.tx_tail += n < room ? n : room;
     }

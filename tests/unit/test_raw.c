@@ -60,7 +60,6 @@ Test(raw, only_sessions_that_may_get_one)
     cr_assert_eq(host_counter(&h, "RawDenied"), 1);
     h.e->sessions[h.sid].v.raw = true;
     cr_assert_eq(try_open(50, 0), -EPROTONOSUPPORT);
-    cr_assert_eq(try_open(50, 255), -EPROTONOSUPPORT);
     cr_assert_eq(try_open(50, 256 + 1), -EPROTONOSUPPORT);
     cr_assert_eq(try_open(50, 1), 0);
 }
@@ -161,6 +160,80 @@ Test(raw, payload_is_sent_as_it_was_written)
     cr_assert_eq(at, 3000);
     cr_assert_eq(host_counter(&h, "RawOut"), 2);
     cr_assert_eq(host_counter(&h, "UdpOutDatagrams"), 0);
+}
+
+/* ---- Headers of the application's own --------------------------------------------------------------- */
+
+/* What stands in the packet: 20 bytes of header for `to`, then `len` bytes. */
+static void own_header(uint8_t *p, uint32_t src, uint32_t to, uint32_t len)
+{
+    ip4_put(p, &(struct ip4_pkt){.src = src, .dst = to, .proto = 89, .ttl = 7, .tos = 0x20, .len = len});
+    put_be16(p + 2, 1); /* the engine's to make, as the checksum */
+    memset(p + 10, 0xff, 2);
+    memcpy(p + 20, buf, len);
+}
+
+Test(raw, header_of_the_application_is_completed_and_sent)
+{
+    uint32_t s = raw(89), always = raw(RAW_PROTO_RAW);
+    struct ip4_pkt ip;
+    uint8_t p[200];
+
+    cr_assert_eq(engine_setopt(h.e, h.sid, s, 0, 3, 1, h.now_us), 0);
+    own_header(p, NET4(99), NET4(1), 100);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(app_sendto(&h, i ? always : s, p, 120, 1, 0), 120);
+        expect_ip4(&h, &ip, NULL); /* with a good checksum */
+        cr_assert(ip.src == NET4(99) && ip.dst == NET4(1) && ip.proto == 89 && ip.ttl == 7 && ip.tos == 0x20);
+        cr_assert(ip.len == 100 && ip.id != 0);
+        cr_assert_arr_eq(ip.payload, buf, 100);
+    }
+    own_header(p, 0, NET4(1), 100);
+    cr_assert_eq(app_sendto(&h, s, p, 120, 1, 0), 120);
+    expect_ip4(&h, &ip, NULL);
+    cr_assert_eq(ip.src, HOST4);
+    cr_assert_eq(engine_setopt(h.e, h.sid, app_socket(&h, SG_SOCK_DGRAM), 0, 3, 1, h.now_us), -ENOPROTOOPT);
+}
+
+Test(raw, header_of_the_application_must_be_one_and_fit_the_mtu)
+{
+    static const struct {
+        uint8_t first;
+        uint32_t len;
+        uint64_t error;
+    } bad[] = {{0x45, 19, EINVAL},
+               {0x44, 30, EINVAL},
+               {0x65, 30, EINVAL},
+               {0x4f, 59, EINVAL},
+               {0x45, 1501, EMSGSIZE}};
+    uint32_t s = raw(RAW_PROTO_RAW);
+    static uint8_t p[1501];
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        uint64_t error;
+
+        own_header(p, 0, NET4(1), 100);
+        p[0] = bad[i].first;
+        cr_assert_eq(app_sendto(&h, s, p, bad[i].len, 1, 0), bad[i].len);
+        expect_nothing(&h);
+        cr_assert_eq(engine_getopt(h.e, h.sid, s, 1, 4, &error), 0);
+        cr_assert_eq(error, bad[i].error, "%zu", i);
+    }
+}
+
+Test(raw, icmp_types_can_be_left_out)
+{
+    uint32_t s = raw(IP_PROTO_ICMP);
+
+    cr_assert_eq(engine_setopt(h.e, h.sid, s, 255, 1, 1u << ICMP4_ECHO, h.now_us), 0);
+    frame_icmp(&f, NET4(1), HOST4, ICMP4_ECHO, 0, 77, buf, 40);
+    frame_in(&h, &f);
+    cr_assert_eq(reads(s), -EAGAIN);
+    frame_icmp(&f, NET4(1), HOST4, ICMP4_ECHO_REPLY, 0, 77, buf, 40);
+    frame_in(&h, &f);
+    cr_assert_eq(reads(s), 68);
+    cr_assert_eq(engine_setopt(h.e, h.sid, raw(89), 255, 1, 1, h.now_us), -EOPNOTSUPP);
+    drain();
 }
 
 Test(raw, ring_without_room_drops_and_counts)

@@ -367,7 +367,7 @@ Test(udp, unknown_family_or_filled_padding_ends_the_session)
     expect_fault();
     rig_stop(&h);
     start();
-    hdr = (struct sg_dgram_hdr){.len = 1, .family = SG_AF_INET, .port = 1, .pad = 1};
+    hdr = (struct sg_dgram_hdr){.len = 1, .family = SG_AF_INET, .port = 1, .flags = 2};
     write_record(bound(4000), &hdr, 64);
     expect_fault();
 }

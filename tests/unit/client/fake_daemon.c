@@ -421,19 +421,23 @@ static void tx_taken(struct fake *f, uint32_t slot, uint64_t n)
         slot_tell(f, slot);
 }
 
-static void rx_dgram(struct fake *f, uint32_t slot, const struct sg_dgram_hdr *h, const void *data)
+/* With the info, if the header says so. */
+static void rx_dgram(struct fake *f, uint32_t slot, const struct sg_dgram_hdr *h,
+                     const struct sg_dgram_info *info, const void *data)
 {
-    uint64_t bytes = sg_dgram_ring_bytes(h->len);
+    uint64_t bytes = sg_dgram_record_bytes(h), padding = sg_dgram_ring_bytes(h->len) - sizeof(*h) - h->len;
     struct fsock *s = &f->socks[slot];
     static const uint8_t zeros[SG_DGRAM_ALIGN];
 
     if (bytes > rx_room(f, s)) /* Dropped, as datagrams are. */
         return;
     rx_put(f, slot, h, sizeof(*h));
+    if (h->flags & SG_DGRAM_INFO)
+        rx_put(f, slot, info, sizeof(*info));
     if (h->len)
         rx_put(f, slot, data, h->len);
-    if (bytes - sizeof(*h) - h->len)
-        rx_put(f, slot, zeros, (size_t)bytes - sizeof(*h) - h->len);
+    if (padding)
+        rx_put(f, slot, zeros, (size_t)padding);
     slot_tell(f, slot);
 }
 
@@ -484,17 +488,22 @@ static void serve_dgrams(struct fake *f, uint32_t slot)
     struct fsock *s = &f->socks[slot];
 
     while (s->tx.head != s->tx.tail) {
+        struct sg_dgram_info info = {.ttl = 0};
         struct sg_dgram_hdr h;
         uint64_t start = s->tx.head;
         uint8_t *copy;
 
         REQUIRE(s->tx.tail - s->tx.head >= sizeof(h));
         tx_get(f, slot, &h, sizeof(h));
-        REQUIRE(h.len <= SG_DGRAM_BYTES_MAX && h.pad == 0 &&
-                sg_dgram_ring_bytes(h.len) <= s->tx.tail - start);
+        REQUIRE(h.len <= SG_DGRAM_BYTES_MAX && !(h.flags & ~SG_DGRAM_INFO) &&
+                sg_dgram_record_bytes(&h) <= s->tx.tail - start);
         copy = malloc(h.len + 1);
         REQUIRE(copy);
         s->tx.head += sizeof(h);
+        if (h.flags & SG_DGRAM_INFO) {
+            tx_get(f, slot, &info, sizeof(info));
+            s->tx.head += sizeof(info);
+        }
         tx_get(f, slot, copy, h.len);
         s->tx.head = start;
         if (h.family == 0) {
@@ -503,14 +512,14 @@ static void serve_dgrams(struct fake *f, uint32_t slot)
             memcpy(h.addr, f->slots[slot].n.remote, 4);
         }
         if (h.port == PORT_ECHO)
-            rx_dgram(f, slot, &h, copy);
+            rx_dgram(f, slot, &h, &info, copy);
         if (h.port == PORT_REFUSED) {
             s->flags |= SG_F_SOFT_ERR;
             s->error = ECONNREFUSED;
             slot_tell(f, slot);
         }
         free(copy);
-        tx_taken(f, slot, sg_dgram_ring_bytes(h.len));
+        tx_taken(f, slot, sg_dgram_record_bytes(&h));
     }
 }
 
@@ -1113,7 +1122,7 @@ void fake_dgram(struct fake *f, int fileno, uint16_t port, const void *data, siz
     struct sg_dgram_hdr h = {.len = (uint32_t)n, .family = SG_AF_INET, .port = port, .addr = {10, 0, 0, 9}};
 
     locked(f, fileno);
-    rx_dgram(f, (uint32_t)fileno, &h, data);
+    rx_dgram(f, (uint32_t)fileno, &h, NULL, data);
     pthread_mutex_unlock(&f->lock);
 }
 

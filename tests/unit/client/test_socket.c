@@ -730,6 +730,38 @@ Test(socket, datagrams_keep_their_borders_and_their_sender)
     env_close(&e);
 }
 
+Test(socket, what_is_known_of_a_datagram_comes_along)
+{
+    struct env e = env_open("posix");
+    sc_sock *s = dgram_new(&e);
+    sc_addr to = addr_of(PORT_ECHO), from;
+    sc_msg_info out = {.local = {SC_ADDR_INET, 4, 0, 0, {10, 0, 0, 7}}, .ifnum = 3, .ttl = 9, .tos = 0x28},
+                in;
+    char buf[40];
+
+    cr_assert_eq(sc_sendmsg(s, "told", 4, 0, &to, &out), 4); /* the echo brings it back */
+    cr_assert_eq(sc_recvmsg(s, buf, 2, 0, &from, &in), 2);
+    cr_assert(in.bytes == 4 && in.ifnum == 3 && in.ttl == 9 && in.tos == 0x28 && from.port == PORT_ECHO);
+    cr_assert(in.local.family == SC_ADDR_INET && in.local.ip[3] == 7 && in.local.port == 0);
+    cr_assert_eq(sc_sendto(s, "untold", 6, 0, &to), 6);
+    cr_assert_eq(sc_recvmsg(s, buf, sizeof(buf), 0, NULL, &in), 6);
+    cr_assert_arr_eq(buf, "untold", 6);
+    cr_assert(in.bytes == 6 && in.local.family == 0 && in.ifnum == 0 && in.ttl == -1 && in.tos == -1);
+    for (int i = 0; i < 300; i++) { /* around the ring's end */
+        cr_assert_eq(
+            sc_sendmsg(s, "0123456789012345678901234567890123456789", 1 + (size_t)i % 40, 0, &to, &out),
+            1 + i % 40);
+        cr_assert_eq(sc_recvfrom(s, buf, sizeof(buf), 0, NULL), 1 + i % 40);
+        cr_assert_eq(buf[i % 40], '0' + i % 40 % 10);
+    }
+    out.ttl = 0;
+    cr_assert_eq(sc_sendmsg(s, "told", 4, 0, &to, &out), -EINVAL);
+    out.ttl = -1;
+    out.local.family = SC_ADDR_INET6;
+    cr_assert_eq(sc_sendmsg(s, "told", 4, 0, &to, &out), -EINVAL);
+    env_close(&e);
+}
+
 Test(socket, an_empty_datagram_arrives)
 {
     struct env e = env_open("uiflow2");
