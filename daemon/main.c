@@ -107,8 +107,9 @@ static int start_worker(struct daemon *d, char *error, size_t bytes)
     int rc;
 
     for (unsigned i = 0; i < p.port_count; i++)
-        p.ports[i] =
-            (struct worker_port){.device = d->stack.devices[i].device, .name = d->cfg->devices.v[i].spec};
+        p.ports[i] = (struct worker_port){.device = d->stack.devices[i].device,
+                                          .name = d->cfg->devices.v[i].spec,
+                                          .link = {.up = true, .mtu = d->stack.devices[i].caps.mtu}};
     rc = worker_create(&p, &d->worker);
     if (!rc)
         rc = worker_start(d->worker);
@@ -216,21 +217,48 @@ static int wait_ms(const struct daemon *d, uint64_t until_us, uint64_t now_us)
     return us > 3600 * UINT64_C(1000000) ? 3600 * 1000 : (int)((us + 999) / 1000);
 }
 
+static int link_fd(struct device *dev)
+{
+    return dev->ops->link_fd ? dev->ops->link_fd(dev) : -1;
+}
+
+static void look_at_link(struct daemon *d, unsigned i)
+{
+    struct device *dev = d->stack.devices[i].device;
+    const char *spec = d->cfg->devices.v[i].spec;
+    struct worker_link l = {.port = i};
+
+    dev->ops->link(dev, &l.link);
+    if (!worker_call(d->worker, worker_link, &l))
+        return;
+    if (!l.link.up)
+        log_warning("%s: the link is down", spec);
+    else if (l.link.mtu < ENGINE_MTU_MIN)
+        log_warning("%s: an MTU of %u is below %u: taken to be down", spec, l.link.mtu, ENGINE_MTU_MIN);
+    else
+        log_info("%s: the link is up, MTU %u", spec, l.link.mtu);
+}
+
 /**
  * One round of the control thread: sleep until something happens, but not beyond `until_us`, and serve it.
  * Returns a signal that asks us to stop, 0, or -EIO when the worker failed.
  */
 static int serve_round(struct daemon *d, uint64_t until_us)
 {
-    struct pollfd fds[WAIT_COUNT] = {
+    struct pollfd fds[WAIT_COUNT + ENGINE_DEV_MAX] = {
         [WAIT_SIGNAL] = {.fd = d->signal_fd, .events = POLLIN},
         [WAIT_CONTROL] = {.fd = control_fd(d->control), .events = POLLIN},
         [WAIT_NEWS] = {.fd = worker_news_fd(d->worker), .events = POLLIN},
     };
     uint64_t now_us = clock_now_us();
 
-    if (poll(fds, WAIT_COUNT, wait_ms(d, until_us, now_us)) < 0 && errno != EINTR)
+    for (unsigned i = 0; i < d->stack.device_count; i++)
+        fds[WAIT_COUNT + i] = (struct pollfd){.fd = link_fd(d->stack.devices[i].device), .events = POLLIN};
+    if (poll(fds, WAIT_COUNT + d->stack.device_count, wait_ms(d, until_us, now_us)) < 0 && errno != EINTR)
         log_error("poll: %s", strerror(errno));
+    for (unsigned i = 0; i < d->stack.device_count; i++)
+        if (fds[WAIT_COUNT + i].revents)
+            look_at_link(d, i);
     now_us = clock_now_us();
     feed_watchdog(d, now_us);
     if (control_take_news(d->control))

@@ -295,7 +295,10 @@ int worker_create(const struct worker_params *p, struct worker **ret)
     w->engine = p->engine;
     w->port_count = w->ports_left = p->port_count;
     for (unsigned i = 0; i < p->port_count; i++)
-        w->ports[i] = (struct port){.device = p->ports[i].device, .name = p->ports[i].name, .watch = -1};
+        w->ports[i] = (struct port){.device = p->ports[i].device,
+                                    .name = p->ports[i].name,
+                                    .link = p->ports[i].link,
+                                    .watch = -1};
     w->status = p->status;
     w->blocked_us = WORKER_BLOCKED_US_MIN;
     w->news_max = NEWS_PER_SESSION * sessions + NOTICES_MAX + 1 + ENGINE_DEV_MAX;
@@ -389,6 +392,19 @@ void worker_stop(struct worker *w)
     (void)worker_call(w, stop_serving, NULL);
     (void)pthread_join(w->thread, NULL);
     w->running = false;
+}
+
+int worker_link(struct worker *w, void *arg)
+{
+    const struct worker_link *l = arg;
+    const struct engine_link e = {.up = l->link.up, .mtu = l->link.mtu};
+    struct port *p = &w->ports[l->port];
+
+    if (p->failed || (p->link.up == l->link.up && p->link.mtu == l->link.mtu))
+        return 0;
+    p->link = l->link;
+    engine_link(w->engine, (uint8_t)l->port, &e, w->now_us);
+    return 1;
 }
 
 int worker_ping(struct worker *w, void *unused)

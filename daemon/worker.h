@@ -39,7 +39,8 @@ struct worker;
 /** A device, or the worker's queue of one. */
 struct worker_port {
     struct device *device;
-    const char *name; /* for messages */
+    const char *name;        /* for messages */
+    struct device_link link; /* as the engine was told at the start */
 };
 
 struct worker_params {
@@ -114,6 +115,13 @@ int worker_session_add(struct worker *w, void *session);
  * WORKER_NEWS_FAULT too. Its memory comes back as WORKER_NEWS_DONE, never before this call.
  */
 int worker_session_end(struct worker *w, void *session);
+
+/** What a device says of its link (arg: struct worker_link *). Returns 1 when that is news, else 0. */
+struct worker_link {
+    unsigned port;
+    struct device_link link;
+};
+int worker_link(struct worker *w, void *arg);
 
 /** Does nothing: shows that the worker turns. */
 int worker_ping(struct worker *w, void *unused);

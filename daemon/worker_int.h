@@ -25,6 +25,7 @@ struct call {
 struct port {
     struct device *device;
     const char *name;
+    struct device_link link; /* as last told */
     int watch;    /* -1: it has nothing to wait on, or failed */
     bool failed;  /* gone for good; not touched any more */
     bool tx_full; /* it took less than there was */

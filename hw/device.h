@@ -3,7 +3,7 @@
  * The device interface: one table of functions, one file per kind of device.
  *
  * Thread rule: a device is used by one worker thread; open and close may be called by another thread
- * before and after. No call blocks except device_open().
+ * before and after, and link_fd and link by one other thread meanwhile. No call blocks except device_open().
  */
 #ifndef HW_DEVICE_H
 #define HW_DEVICE_H
@@ -33,6 +33,12 @@ struct device_caps {
     uint32_t tx_frame_max; /* bytes of the largest frame tx_burst takes, headers included */
 };
 
+/** What the device says of its link. */
+struct device_link {
+    bool up;
+    uint16_t mtu; /* IP bytes of a frame; may be any number */
+};
+
 struct device_stats {
     uint64_t rx_frames, rx_bytes, rx_errors;
     uint64_t tx_frames, tx_bytes, tx_errors, tx_full;
@@ -60,6 +66,13 @@ struct device_ops {
     bool (*rx_pending)(struct device *);
     void (*caps)(const struct device *, struct device_caps *ret);
     void (*stats)(const struct device *, struct device_stats *ret);
+    /**
+     * A descriptor that polls readable when the link may have changed, until link() is called; -1: none. Both
+     * functions are NULL for a device whose link never changes.
+     */
+    int (*link_fd)(struct device *);
+    /** How the link is now. */
+    void (*link)(struct device *, struct device_link *ret);
     void (*close)(struct device *); /* accepts NULL */
 };
 

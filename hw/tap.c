@@ -26,7 +26,8 @@
 struct tap_setup {
     const char *name;
     int fd;  /* the TAP descriptor, or -1 */
-    int ctl; /* a socket for the interface ioctls, or -1 */
+    int ctl; /* a socket for the interface ioctls: the link's */
+    struct tap_link link;
     char *errbuf;
     size_t errbuf_bytes;
 };
@@ -242,6 +243,17 @@ static int create(const struct tap_setup *s, const struct device_caps *caps, str
     }
 }
 
+static int watch_link(struct tap_setup *s, struct ifreq *ifr, uint16_t mtu, struct device *dev)
+{
+    if (ioctl(s->ctl, SIOCGIFINDEX, ifr))
+        return fail(s, errno, "cannot read the interface's number: %s", strerror(errno));
+    s->link.ifindex = ifr->ifr_ifindex;
+    s->link.last = (struct device_link){.up = true, .mtu = mtu};
+    tap_device_watch(dev, &s->link);
+    s->link = TAP_LINK_CLOSED;
+    return 0;
+}
+
 int tap_open(const char *name, const struct device_params *params, struct device **ret, char *errbuf,
              size_t errbuf_bytes)
 {
@@ -257,15 +269,16 @@ int tap_open(const char *name, const struct device_params *params, struct device
     memset(&ifr, 0, sizeof(ifr));
     memcpy(ifr.ifr_name, name, strlen(name)); /* shorter than the zeroed field */
 
-    s.ctl = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (s.ctl < 0)
-        return fail(&s, errno, "cannot open a control socket: %s", strerror(errno));
+    /* Before anything is read, so that no change after that goes unnoticed. */
+    if ((r = tap_link_open(&s.link)))
+        return fail(&s, -r, "cannot watch the interface: %s", strerror(-r));
+    s.ctl = s.link.ctl;
     if ((r = open_tun(&s)) || (r = attach(&s, &ifr)) || (r = set_offloads(&s, &caps.offloads)) ||
         (r = set_mtu(&s, &ifr, params->mtu, &caps.mtu)) ||
         (r = choose_mac(&s, &ifr, params->mac, caps.mac)) || (r = create(&s, &caps, &dev)))
         goto close_fds;
     s.fd = -1; /* the device's now */
-    if ((r = set_link_up(&s, &ifr))) {
+    if ((r = set_link_up(&s, &ifr)) || (r = watch_link(&s, &ifr, caps.mtu, dev))) {
         dev->ops->close(dev);
         goto close_fds;
     }
@@ -273,6 +286,6 @@ int tap_open(const char *name, const struct device_params *params, struct device
 close_fds:
     if (s.fd >= 0)
         (void)close(s.fd);
-    (void)close(s.ctl);
+    tap_link_close(&s.link); /* Nothing, when it is the device's. */
     return r;
 }

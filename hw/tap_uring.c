@@ -58,6 +58,7 @@ struct tap {
     int failed; /* 0, or the -errno with which the device ended */
     unsigned rx_want;
     bool rx_full; /* the last burst got all it asked for */
+    struct tap_link link;
     struct io_uring ring;
     uint8_t *rx_mem; /* DEV_RX_BURST_MAX buffers of RX_STRIDE_BYTES */
     struct device_caps caps;
@@ -350,6 +351,26 @@ static void tap_stats(const struct device *dev, struct device_stats *ret)
     *ret = tap_of_const(dev)->stats;
 }
 
+static int tap_link_fd(struct device *dev)
+{
+    return tap_of(dev)->link.events;
+}
+
+static void tap_link(struct device *dev, struct device_link *ret)
+{
+    struct tap *tap = tap_of(dev);
+
+    if (tap->link.events >= 0)
+        tap_link_state(&tap->link, ret);
+    else
+        *ret = (struct device_link){.up = true, .mtu = tap->caps.mtu};
+}
+
+void tap_device_watch(struct device *dev, const struct tap_link *l)
+{
+    tap_of(dev)->link = *l;
+}
+
 static void tap_close(struct device *dev)
 {
     struct tap *tap = tap_of(dev);
@@ -361,6 +382,7 @@ static void tap_close(struct device *dev)
     (void)io_uring_unregister_files(&tap->ring);
     io_uring_queue_exit(&tap->ring);
     (void)close(tap->fd);
+    tap_link_close(&tap->link);
     (void)munmap(tap->rx_mem, (size_t)DEV_RX_BURST_MAX * RX_STRIDE_BYTES);
     free(tap);
 }
@@ -373,6 +395,8 @@ static const struct device_ops tap_ops = {
     .rx_pending = tap_rx_pending,
     .caps = tap_caps,
     .stats = tap_stats,
+    .link_fd = tap_link_fd,
+    .link = tap_link,
     .close = tap_close,
 };
 
@@ -388,6 +412,7 @@ int tap_device_create(int fd, const struct device_caps *caps, struct device **re
     tap->dev.ops = &tap_ops;
     tap->fd = fd;
     tap->rx_want = 1;
+    tap->link = TAP_LINK_CLOSED;
     tap->caps = *caps;
     tap->rx_mem = mmap(NULL, (size_t)DEV_RX_BURST_MAX * RX_STRIDE_BYTES, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -22,8 +22,8 @@ static void set(struct engine *e, uint8_t ifindex, const struct engine_link *l, 
     struct netif *i = &e->net.t.ifs[ifindex];
     uint32_t most = i->c.tx_frame_max - ETH_HDR_BYTES;
     uint16_t mtu = l->mtu < most ? l->mtu : (uint16_t)most;
-    bool up = l->up && mtu >= IP4_MTU_MIN, was_up = i->up;
-    bool changed = mtu >= IP4_MTU_MIN && mtu != e->cfg.ifs[ifindex].mtu;
+    bool up = l->up && mtu >= ENGINE_MTU_MIN, was_up = i->up;
+    bool changed = mtu >= ENGINE_MTU_MIN && mtu != e->cfg.ifs[ifindex].mtu;
 
     if (changed) {
         e->cfg.ifs[ifindex].mtu = i->c.mtu = mtu;

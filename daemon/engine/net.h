@@ -75,9 +75,6 @@ bool net_init(struct net_state *n, void *mem, const struct engine_config *cfg);
 /** A key for one purpose, derived from the secret of the configuration so that none tells of another. */
 struct sip_key net_key(const struct engine_config *cfg, uint64_t purpose);
 
-/* A narrower link is taken for none: RFC 1122 3.3.2 has every host take such a packet. */
-#define IP4_MTU_MIN 576u
-
 static inline uint32_t net_addr4(const struct ip_addr *a)
 {
     return get_be32(a->ip);

@@ -109,6 +109,42 @@ def nothing_between(env, other):
 
 
 @case
+def link_and_mtu_changes(env):
+    """What the operator does to the kernel's side reaches the engine, and connections survive it."""
+    env.start_daemon()
+    env.start("echo_many", "0.0.0.0", PORT)
+    env.wait_listening(PORT)
+
+    def mss():
+        return {row["mss"] for row in env.sockets(state="ESTABLISHED", local_port=PORT)}
+
+    first = connect(DAEMON_ADDR)
+    check_echo(first, "at an MTU of 1500")
+    check_equal(mss(), {1448}, "MSS")
+    harness.run("ip", "link", "set", "sg0", "mtu", "1280")
+    wait_for("the MTU reaches the engine", lambda: device(env, "sg0")["mtu"] == 1280)
+    check_echo(first, "of the same connection, at an MTU of 1280")
+    check_equal(mss(), {1228}, "MSS of the old connection")
+    with connect(DAEMON_ADDR) as new:
+        check_echo(new, "of a new connection")
+        check_equal(mss(), {1228}, "MSS of both")
+
+    harness.run("ip", "link", "set", "sg0", "down")
+    wait_for("the link goes down", lambda: device(env, "sg0")["state"] == "down")
+    first.settimeout(30 * harness.PATIENCE)
+    first.sendall(b"sent while the link is down")
+    harness.run("ip", "link", "set", "sg0", "mtu", "1500")
+    harness.run("ip", "link", "set", "sg0", "up")
+    wait_for("the link comes up", lambda: device(env, "sg0")["state"] == "up")
+    check_equal(harness.receive_exactly(first, 27), b"sent while the link is down", "what waited")
+    check_echo(first, "after the link came back")
+    check_equal(mss(), {1448}, "MSS again")
+    said = env.daemon.stderr()
+    check("tap:sg0: the link is down" in said and "the link is up, MTU 1500" in said, said)
+    first.close()
+
+
+@case
 def last_device_lost(env):
     """Without any device there is nothing left to do: the daemon ends with a failure."""
     other = start_two(env)

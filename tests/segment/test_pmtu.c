@@ -234,3 +234,62 @@ Test(mss, a_tiny_offer_has_a_floor)
     cr_assert_eq(seg_take(&p).len, 48);
     peer_stop(&p);
 }
+
+/* ---- The device's own MTU changes ---------------------------------------------------------------------- */
+
+static void device_mtu(struct peer *p, uint16_t mtu)
+{
+    const struct engine_link l = {.up = true, .mtu = mtu};
+
+    engine_link(p->h.e, 0, &l, p->h.now_us);
+}
+
+Test(pmtu, device_mtu_lowered_cuts_what_is_in_flight_and_what_follows)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    in_flight(&p);
+    device_mtu(&p, 1000);
+    peer_write(&p, 3000);
+    seg_expect(&p, .seq = 1, .len = 960, .check = C_SEQ | C_LEN);
+    cr_assert_eq(mss(&p), 960);
+    seg_drain(&p);
+    cr_assert_eq(second_mss(&p), 960);
+    peer_stop(&p);
+}
+
+Test(pmtu, device_mtu_raised_is_used_as_far_as_the_peer_takes_it)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    device_mtu(&p, 1000);
+    peer_established(&p);
+    cr_assert_eq(mss(&p), 960);
+    device_mtu(&p, 1500);
+    peer_write(&p, 1460);
+    seg_expect(&p, .len = 1460, .check = C_LEN);
+    peer_stop(&p);
+}
+
+/* A link that is down says nothing about how large a segment may be: the connection waits as it is. */
+Test(pmtu, connection_outlives_a_link_that_was_down)
+{
+    const struct engine_link down = {.up = false, .mtu = 1400};
+    struct peer p;
+
+    peer_start(&p, NULL);
+    in_flight(&p);
+    engine_link(p.h.e, 0, &down, p.h.now_us);
+    peer_wait(&p, 3000000);
+    seg_none(&p);
+    cr_assert_eq(mss(&p), 1460);
+    device_mtu(&p, 1500);
+    (void)peer_wait_tx(&p, 60000000);
+    seg_send(&p, (struct seg){.flags = TCP_SYN, .seq = 500}); /* its address is known again */
+    seg_drain(&p);
+    (void)peer_wait_tx(&p, 60000000);
+    seg_expect(&p, .seq = 1, .len = 1460, .check = C_SEQ | C_LEN);
+    peer_stop(&p);
+}

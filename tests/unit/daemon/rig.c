@@ -129,7 +129,8 @@ static void *serve_thread(void *arg)
 
 void rig_start(struct rig *r, bool threaded)
 {
-    struct worker_params wp = {.cfg = &r->cfg, .ports = {{&r->device.dev, "rig:0"}}, .port_count = 1};
+    struct worker_params wp = {
+        .cfg = &r->cfg, .ports = {{.device = &r->device.dev, .name = "rig:0"}}, .port_count = 1};
     struct control_params cp = {.cfg = &r->cfg, .socket = &r->socket, .boot_id = 7};
     char error[256];
 
@@ -138,7 +139,7 @@ void rig_start(struct rig *r, bool threaded)
     if (r->two) {
         r->second.dev.ops = &rig_device_ops;
         r->second.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        wp.ports[wp.port_count++] = (struct worker_port){&r->second.dev, "rig:1"};
+        wp.ports[wp.port_count++] = (struct worker_port){.device = &r->second.dev, .name = "rig:1"};
     }
     memset(r->cfg.engine.secret, 5, sizeof(r->cfg.engine.secret));
     memcpy(r->cfg.engine.ifs[0].mac, (uint8_t[]){2, 0, 0, 0, 0, 1}, 6);

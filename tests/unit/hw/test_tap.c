@@ -581,6 +581,32 @@ Test(tap, link_set_down_and_up_again_costs_frames_but_not_the_device, .init = ta
     close(fd);
 }
 
+static struct device_link link_after(const char *command)
+{
+    struct pollfd pfd = {.fd = dev->ops->link_fd(dev), .events = POLLIN};
+    struct device_link l;
+
+    dev->ops->link(dev, &l);
+    cr_assert_eq(poll(&pfd, 1, 0), 0, "nothing new");
+    cr_assert_eq(system(command), 0, "%s", command);
+    cr_assert_eq(poll(&pfd, 1, WAIT_MS), 1, "%s went unnoticed", command);
+    dev->ops->link(dev, &l);
+    return l;
+}
+
+Test(tap, changes_of_the_link_are_noticed, .init = tap_up, .fini = tap_down, .timeout = TIMEOUT_S)
+{
+    struct device_link l;
+
+    dev->ops->link(dev, &l);
+    cr_assert(l.up && l.mtu == 1500);
+    cr_assert_eq(link_after("ip link set sg0 mtu 1400").mtu, 1400);
+    cr_assert_not(link_after("ip link set sg0 down").up);
+    cr_assert(link_after("ip link set sg0 name other up").up, "whatever it is called");
+    l = link_after("ip link set other mtu 68");
+    cr_assert(l.up && l.mtu == 68, "what to make of that is not the device's to say");
+}
+
 Test(tap, deleted_interface_ends_the_device_with_an_error, .init = tap_up, .fini = tap_down,
      .timeout = TIMEOUT_S)
 {

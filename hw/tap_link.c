@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The link of a TAP interface as its operator sets it on the kernel's side: up or down, MTU.
+ *
+ * The kernel announces changes of all interfaces over netlink. What it says there is only taken as a reason
+ * to look: an announcement that was lost to a full queue leaves no wrong idea behind.
+ */
+#include "hw/tap.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <net/if.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+
+#define EVENTS_MAX 64u /* announcements taken in one look; the rest makes the next */
+
+int tap_link_open(struct tap_link *l)
+{
+    struct sockaddr_nl addr = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
+
+    *l = TAP_LINK_CLOSED;
+    l->ctl = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (l->ctl < 0)
+        return -errno;
+    l->events = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    if (l->events < 0 || bind(l->events, (struct sockaddr *)&addr, sizeof(addr))) {
+        int err = errno;
+
+        tap_link_close(l);
+        return -err;
+    }
+    return 0;
+}
+
+void tap_link_close(struct tap_link *l)
+{
+    if (l->events >= 0)
+        (void)close(l->events);
+    if (l->ctl >= 0)
+        (void)close(l->ctl);
+    *l = TAP_LINK_CLOSED;
+}
+
+void tap_link_state(struct tap_link *l, struct device_link *ret)
+{
+    struct ifreq ifr = {.ifr_ifindex = l->ifindex};
+    uint8_t event[1];
+
+    for (unsigned i = 0; i < EVENTS_MAX; i++)
+        if (recv(l->events, event, sizeof(event), 0) < 0 && errno != ENOBUFS)
+            break;
+    /* By its number: it may have another name by now. An interface that is not here was deleted, which its
+     * descriptor tells, or moved to another namespace, where we can't look after it: it is taken to be up. */
+    l->last.up = true;
+    if (!ioctl(l->ctl, SIOCGIFNAME, &ifr) && !ioctl(l->ctl, SIOCGIFFLAGS, &ifr)) {
+        l->last.up = ifr.ifr_flags & IFF_UP && ifr.ifr_flags & IFF_RUNNING;
+        if (!ioctl(l->ctl, SIOCGIFMTU, &ifr))
+            l->last.mtu = ifr.ifr_mtu < UINT16_MAX ? (uint16_t)ifr.ifr_mtu : UINT16_MAX;
+    }
+    *ret = l->last;
+}
