@@ -154,6 +154,8 @@ const struct config_key config_keys[] = {
      "whether connections use the timestamps option", "off on"},
     {"tcp", "congestion", CONFIG_WORD, ENGINE(congestion), 0, 0, "cubic", NULL, NULL,
      "congestion control of sockets that don't choose their own", ENGINE_CONGESTION_WORDS},
+    {"tcp", "bbr_loss_percent", CONFIG_NUMBER, ENGINE(bbr_loss_percent), 1, 50, "2", NULL, NULL,
+     "loss that BBR takes for a property of the path; more is congestion"},
     {"tcp", "idle_restart", CONFIG_WORD, ENGINE(idle_restart), 0, 0, "on", NULL, NULL,
      "whether the congestion window shrinks while a connection sends nothing", "off on"},
     {"tcp", "delack_us", CONFIG_NUMBER, ENGINE(delack_us), 0, 500000, "40000", NULL, NULL,

@@ -92,12 +92,13 @@ static void exit_probe_rtt(struct engine *e, struct tcp_conn *c, struct bbr *b)
 /* ---- Startup and Drain (5.3.1, 5.3.2) ------------------------------------------------------------- */
 
 /* Exiting Startup by loss; without SACK any loss will do. */
-static bool startup_loss_high(const struct tcp_conn *c, const struct bbr *b, const struct rate_sample *rs)
+static bool startup_loss_high(const struct engine *e, const struct tcp_conn *c, const struct bbr *b,
+                              const struct rate_sample *rs)
 {
     if (!(c->flags & TF_SACK))
         return b->is_loss_in_round && c->ca_state == CA_RECOVERY;
     return b->loss_round_start && c->ca_state == CA_RECOVERY && b->loss_events >= STARTUP_LOSS_EVENTS &&
-           bbr_inflight_too_high(c, rs->lost, rs->in_flight);
+           bbr_inflight_too_high(e, c, rs->lost, rs->in_flight);
 }
 
 static void check_startup_done(struct engine *e, struct tcp_conn *c, struct bbr *b,
@@ -105,7 +106,7 @@ static void check_startup_done(struct engine *e, struct tcp_conn *c, struct bbr 
 {
     uint32_t bdp;
 
-    if (b->state == BBR_STARTUP && !b->full_bw_reached && startup_loss_high(c, b, rs)) {
+    if (b->state == BBR_STARTUP && !b->full_bw_reached && startup_loss_high(e, c, b, rs)) {
         bdp = bbr_bdp(e, c, b, 100);
         b->undo_state = BBR_STARTUP;
         b->full_bw_reached = true;
@@ -163,7 +164,8 @@ static bool time_to_go_down(struct engine *e, struct tcp_conn *c, struct bbr *b,
 }
 
 /* AdaptLongTermModel(); true: it has changed the state. */
-static bool adapt_long_term(struct tcp_conn *c, struct bbr *b, const struct rate_sample *rs)
+static bool adapt_long_term(const struct engine *e, struct tcp_conn *c, struct bbr *b,
+                            const struct rate_sample *rs)
 {
     if (b->ack_phase == ACKS_PROBE_STARTING && b->round_start)
         b->ack_phase = ACKS_PROBE_FEEDBACK;
@@ -177,7 +179,7 @@ static bool adapt_long_term(struct tcp_conn *c, struct bbr *b, const struct rate
             return true;
         }
     }
-    if (bbr_inflight_too_high(c, rs->lost, rs->in_flight) || b->inflight_longterm == INF32)
+    if (bbr_inflight_too_high(e, c, rs->lost, rs->in_flight) || b->inflight_longterm == INF32)
         return false;
     if (rs->in_flight > b->inflight_longterm)
         b->inflight_longterm = rs->in_flight;
@@ -189,7 +191,7 @@ static bool adapt_long_term(struct tcp_conn *c, struct bbr *b, const struct rate
 static void update_cycle_phase(struct engine *e, struct tcp_conn *c, struct bbr *b,
                                const struct rate_sample *rs)
 {
-    if (!b->full_bw_reached || adapt_long_term(c, b, rs))
+    if (!b->full_bw_reached || adapt_long_term(e, c, b, rs))
         return;
     switch ((enum bbr_state)b->state) {
     case BBR_DOWN:
@@ -409,9 +411,9 @@ static void bbr_on_lost(struct engine *e, struct tcp_conn *c, const struct tx_se
     if (t->start != b->last_lost_end && b->loss_events < UINT8_MAX)
         b->loss_events++;
     b->last_lost_end = t->end;
-    if (!b->is_bw_probe_sample || !r->delivered_us || !bbr_inflight_too_high(c, lost, r->in_flight))
+    if (!b->is_bw_probe_sample || !r->delivered_us || !bbr_inflight_too_high(e, c, lost, r->in_flight))
         return;
-    at = bbr_inflight_at_loss(r->in_flight, lost, t->end - t->start);
+    at = bbr_inflight_at_loss(e, r->in_flight, lost, t->end - t->start);
     target = bbr_bdp(e, c, b, 100) < c->cwnd ? bbr_bdp(e, c, b, 100) : c->cwnd;
     target = bbr_beta(target);
     b->prev_probe_too_high = true;

@@ -49,9 +49,10 @@ void bbr_note_loss(const struct tcp_conn *c, struct bbr *b, uint64_t lost_before
 void bbr_save_undo(struct bbr *b);
 void bbr_undo_model(struct bbr *b);
 /** IsInflightTooHigh() */
-bool bbr_inflight_too_high(const struct tcp_conn *c, uint64_t lost, uint32_t in_flight);
+bool bbr_inflight_too_high(const struct engine *e, const struct tcp_conn *c, uint64_t lost,
+                           uint32_t in_flight);
 /** InflightAtLoss() */
-uint32_t bbr_inflight_at_loss(uint32_t in_flight, uint64_t lost, uint32_t size);
+uint32_t bbr_inflight_at_loss(const struct engine *e, uint32_t in_flight, uint64_t lost, uint32_t size);
 /** BDPMultiple(): gain in hundredths. */
 uint32_t bbr_bdp(const struct engine *e, const struct tcp_conn *c, const struct bbr *b, uint32_t gain);
 /** Inflight() */

@@ -9,7 +9,6 @@
 #define PROBE_RTT_INTERVAL_US 5000000u
 #define EXTRA_ACKED_ROUNDS    5u /* two slots of these make up the draft's ten */
 #define FULL_BW_ROUNDS        3u
-#define LOSS_THRESH_PERCENT   2u
 #define HEADROOM_PERCENT      15u
 #define OFFLOAD_QUANTA        3u
 #define PROBE_UP_ROUNDS_MAX   30u
@@ -112,14 +111,15 @@ static void update_latest(const struct tcp_conn *c, struct bbr *b, const struct 
 }
 
 /* AdaptLowerBoundsFromCongestion(): once in a round with losses, unless the sender is probing. */
-static void adapt_lower_bounds(const struct tcp_conn *c, struct bbr *b, uint64_t lost, uint64_t delivered)
+static void adapt_lower_bounds(const struct engine *e, const struct tcp_conn *c, struct bbr *b, uint64_t lost,
+                               uint64_t delivered)
 {
     uint64_t bw;
     uint32_t volume;
 
     if (b->state == BBR_STARTUP || b->state == BBR_REFILL || b->state == BBR_UP || !b->is_loss_in_round)
         return;
-    if (!b->is_mark_in_round && lost * 100 <= (lost + delivered) * LOSS_THRESH_PERCENT)
+    if (!b->is_mark_in_round && lost * 100 <= (lost + delivered) * e->cfg.bbr_loss_percent)
         return;
     if (b->bw_shortterm == RATE_INFINITE)
         b->bw_shortterm = b->max_bw;
@@ -182,7 +182,7 @@ void bbr_model_begin(struct engine *e, struct tcp_conn *c, struct cc_path *p)
     update_latest(c, b, rs);
     update_max_bw(c, b, rs);
     if (b->loss_round_start) {
-        adapt_lower_bounds(c, b, p->lost - b->loss_round_lost, c->delivered - begun);
+        adapt_lower_bounds(e, c, b, p->lost - b->loss_round_lost, c->delivered - begun);
         b->is_loss_in_round = b->is_mark_in_round = false;
         b->loss_round_lost = p->lost;
     }
@@ -292,20 +292,20 @@ void bbr_probe_upward(const struct tcp_conn *c, struct bbr *b, uint32_t newly_ac
 
 /* ---- Loss (5.5.10, 5.5.11) ------------------------------------------------------------------------ */
 
-bool bbr_inflight_too_high(const struct tcp_conn *c, uint64_t lost, uint32_t in_flight)
+bool bbr_inflight_too_high(const struct engine *e, const struct tcp_conn *c, uint64_t lost,
+                           uint32_t in_flight)
 {
-    return lost * 100 > (uint64_t)in_flight * LOSS_THRESH_PERCENT || (lost && !(c->flags & TF_SACK));
+    return lost * 100 > (uint64_t)in_flight * e->cfg.bbr_loss_percent || (lost && !(c->flags & TF_SACK));
 }
 
-uint32_t bbr_inflight_at_loss(uint32_t in_flight, uint64_t lost, uint32_t size)
+uint32_t bbr_inflight_at_loss(const struct engine *e, uint32_t in_flight, uint64_t lost, uint32_t size)
 {
     uint64_t prev = in_flight > size ? in_flight - size : 0;
     uint64_t lost_prev = lost > size ? lost - size : 0;
-    uint64_t allowed = prev * LOSS_THRESH_PERCENT / 100;
+    uint64_t percent = e->cfg.bbr_loss_percent, allowed = prev * percent / 100;
 
-    /* (2 % of what was in flight before, less what was lost before) / 98 %; what was too much before is 0. */
-    return (uint32_t)(prev +
-                      (allowed > lost_prev ? (allowed - lost_prev) * 100 / (100 - LOSS_THRESH_PERCENT) : 0));
+    /* (2 % of what was in flight before, less what was lost before) / 98 %; nothing if that was too much. */
+    return (uint32_t)(prev + (allowed > lost_prev ? (allowed - lost_prev) * 100 / (100 - percent) : 0));
 }
 
 void bbr_save_undo(struct bbr *b)

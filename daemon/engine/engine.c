@@ -60,6 +60,7 @@ void engine_config_default(struct engine_config *cfg)
         .ttl = 64,
         .timestamps = 1,
         .congestion = CC_CUBIC,
+        .bbr_loss_percent = 2,
         .ecn = ENGINE_ECN_ACCEPT,
         .idle_restart = 1,
         .port_min = 32768,

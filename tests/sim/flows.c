@@ -38,6 +38,8 @@ static void tweak(struct engine_config *cfg, void *ctx)
     cfg->pkt_max = 512;
     if (p->mark_pct)
         cfg->ecn = ENGINE_ECN_ON;
+    if (p->bbr_loss_percent)
+        cfg->bbr_loss_percent = p->bbr_loss_percent;
     if (p->txseg_max)
         cfg->txseg_max = p->txseg_max;
 }

@@ -25,11 +25,12 @@ struct flows_plan {
     uint32_t start_ms[FLOWS_MAX]; /* when it starts, beside a small delay for each */
     uint64_t rate_bps;
     uint32_t rtt_us;
-    uint32_t queue_pct; /* of the bottleneck, in hundredths of rate * rtt */
-    uint32_t mark_pct;  /* ECN mark threshold likewise; 0: no marks */
-    uint32_t loss_ppm;  /* beside what the queue drops, in both directions */
-    uint32_t seconds;   /* of the run; the last three quarters are measured */
-    uint32_t stall_us;  /* the hosts' machine is busy: again and again neither runs, for at most so long */
+    uint32_t queue_pct;       /* of the bottleneck, in hundredths of rate * rtt */
+    uint32_t mark_pct;        /* ECN mark threshold likewise; 0: no marks */
+    uint32_t loss_ppm;        /* beside what the queue drops, in both directions */
+    uint32_t seconds;         /* of the run; the last three quarters are measured */
+    uint8_t bbr_loss_percent; /* 0: as usual */
+    uint32_t stall_us; /* the hosts' machine is busy: again and again neither runs, for at most so long */
     enum flows_event event;
     uint32_t event_ms;
     uint8_t rcvbuf_log2;       /* 0: large enough for everything */

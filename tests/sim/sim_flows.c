@@ -71,7 +71,25 @@ static const struct flows_plan singles[] = {
         FAST("1 " A ", 20 ms, 1 % lost, busy", A, 20, 10000, 10000),                                         \
         FAST("1 " A ", 100 ms, busy", A, 100, 0, 10000)
 
-static const struct flows_plan fast[] = {FASTS("cubic"), FASTS("bbr"), {.name = NULL}};
+/* A radio link whose operator knows that it loses so much. */
+static const struct flows_plan fast[] = {FASTS("cubic"),
+                                         FASTS("bbr"),
+                                         {.name = "1 bbr, 20 ms, 5 % lost, 15 % allowed",
+                                          .cc = {"bbr"},
+                                          .rate_bps = 200 * MBPS,
+                                          .rtt_us = 20000,
+                                          .queue_pct = 100,
+                                          .loss_ppm = 50000,
+                                          .bbr_loss_percent = 15,
+                                          .seconds = 20},
+                                         {.name = "2 bbr, 20 ms, 15 % allowed",
+                                          .cc = {"bbr", "bbr"},
+                                          .rate_bps = 20 * MBPS,
+                                          .rtt_us = 20000,
+                                          .queue_pct = 100,
+                                          .bbr_loss_percent = 15,
+                                          .seconds = 20},
+                                         {.name = NULL}};
 
 /* For information: nobody promises fairness here. */
 static const struct flows_plan mixed[] = {
