@@ -134,7 +134,7 @@ struct tcp_conn {
     uint8_t quick_acks;      /* ACKs still to be sent at once (tcp_delack.c) */
     uint8_t probes;          /* retransmissions or probes in a row that nothing answered */
     uint32_t cwnd, ssthresh;
-    uint32_t cwnd_full_end; /* with TF_CWND_FULL: snd_nxt when the window was last used up */
+    uint32_t cwnd_full_end; /* how long TF_CWND_FULL and tx_flight.flight_max hold: snd_nxt at their time */
     uint32_t fin_end;       /* with TF_FIN_QUEUED: low half of the FIN's stream offset, the end of all data */
 
     /* Receive sequence space. s.rx.tail corresponds to rcv_nxt. */

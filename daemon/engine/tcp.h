@@ -169,6 +169,7 @@ struct tx_flight {
     bool dsack_seen;             /* a D-SACK came, and snd_una has not reached dsack_round since */
     bool tlp_out, tlp_again;     /* a loss probe is to be judged; it sent old data again */
     bool lingers;                /* nothing is in flight: on the list of those that can be taken back */
+    uint8_t seen_count;          /* of seen[] */
     bool rated;                  /* the delivery rate is being measured: rate_* below */
     uint32_t seg_head, seg_tail; /* tx_seg indices */
     uint32_t seg_count;
@@ -180,7 +181,7 @@ struct tx_flight {
 
     /* So that an ACK costs no walk: where the last SACK block ended, and the blocks of the last ACK. */
     uint32_t sack_hint;
-    uint32_t seen_count;
+    uint32_t flight_max; /* most bytes in flight in this window, as if each segment were a full one */
     struct tcp_sack_block seen[4];
     uint32_t dsack_round;
 
@@ -513,6 +514,7 @@ struct tcp_acked {
     uint32_t fack;            /* RACK.fack before this ACK */
     uint32_t ecr_ms;          /* with has_ecr: our clock when the echoed timestamp was sent */
     uint32_t dsack_end;
+    uint32_t late; /* how far below `fack` what came late begins, at most; 0: nothing came late */
     bool has_ecr;
     bool dsack;
     bool retrans_acked; /* something that had been retransmitted was acknowledged */

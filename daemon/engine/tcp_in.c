@@ -194,20 +194,8 @@ static bool fin_acked(struct engine *e, struct tcp_conn *c)
     return true;
 }
 
-/* Fifth, ACK. */
-static enum verdict step5_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s,
-                              const struct rx_pkt *rp)
-{
-    if (!(s->flags & TCP_ACK))
-        return SEG_DROP;
-    if (c->state == TCPS_SYN_RCVD && !established_by_ack(e, c, s, rp))
-        return SEG_DROP;
-    if (!tcp_ack_input(e, c, s) || !fin_acked(e, c))
-        return SEG_DROP;
-    return SEG_GO_ON;
-}
-
-/* RFC 7323 4.3: the timestamp to echo is that of the segment that starts at or before the last ACK. */
+/* RFC 7323 4.3: the timestamp to echo is that of the segment that starts at or before the last ACK. Only
+ * when the ACK was found good: a forged segment must not make PAWS drop the true ones. */
 static void update_ts_recent(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
 {
     if (!(c->flags & TF_TS) || !s->has_ts || seq_gt(s->seq, c->rcv_wup))
@@ -217,6 +205,22 @@ static void update_ts_recent(struct engine *e, struct tcp_conn *c, const struct 
         c->ts_recent_us = e->now_us;
         c->flags |= TF_TS_VALID;
     }
+}
+
+/* Fifth, ACK. */
+static enum verdict step5_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s,
+                              const struct rx_pkt *rp)
+{
+    if (!(s->flags & TCP_ACK))
+        return SEG_DROP;
+    if (c->state == TCPS_SYN_RCVD && !established_by_ack(e, c, s, rp))
+        return SEG_DROP;
+    if (!tcp_ack_input(e, c, s))
+        return SEG_DROP;
+    update_ts_recent(e, c, s);
+    if (!fin_acked(e, c))
+        return SEG_DROP;
+    return SEG_GO_ON;
 }
 
 static bool may_receive(const struct tcp_conn *c)
@@ -392,7 +396,6 @@ void tcp_conn_input(struct engine *e, struct tcp_conn *c, struct tcp_seg *s, con
     if (step4_syn(e, c, s) == SEG_DROP || step0_paws(e, c, s) == SEG_DROP ||
         step1_acceptable(e, c, s) == SEG_DROP || step2_rst(e, c, s) == SEG_DROP)
         return;
-    update_ts_recent(e, c, s);
     if (step5_ack(e, c, s, rp) == SEG_DROP || step7_text(e, c, s, rp) == SEG_DROP ||
         step8_fin(e, c, s) == SEG_DROP)
         return;

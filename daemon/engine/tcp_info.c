@@ -163,6 +163,8 @@ static void fill_conn(const struct engine *e, const struct tcp_conn *c, uint64_t
     if (c->s.rport) {
         ret->pmtu = pmtu_get(e, &c->s.remote);
         ret->advmss = tcp_adv_mss(e, &c->s.remote);
+        if (c->o.user_mss && c->o.user_mss < ret->advmss)
+            ret->advmss = c->o.user_mss;
     }
     fill_times(e, c, now_us, ret);
     fill_flight(e, c, ret);

@@ -320,6 +320,9 @@ void tcp_send_rst(struct engine *e, struct tcp_conn *c)
         .ack = c->rcv_nxt,
         .flags = TCP_RST | TCP_ACK,
         .wscale = -1,
+        .has_ts = c->flags & TF_TS, /* RFC 7323 3.2: SHOULD */
+        .tsval = tcp_ts_now(e, c->tsoff),
+        .tsecr = c->ts_recent,
         .tos = sock_tos(&c->s),
         .ttl = sock_ttl(e, &c->s),
     };
@@ -434,6 +437,22 @@ static uint32_t in_flight_max(const struct engine *e, const struct tcp_conn *c)
     return full > tcp_flight(c) ? full : tcp_flight(c);
 }
 
+/* Something went out: is the window used up, or else how far? In segments, or small ones would leave the
+ * window at the one MSS of a time-out. What is noted holds until snd_nxt of now is acknowledged. */
+static void note_usage(struct engine *e, struct tcp_conn *c)
+{
+    struct tx_flight *f = flight_mut(e, c);
+    uint32_t flight = in_flight_max(e, c);
+    bool full = tcp_pipe(e, c) >= c->cwnd;
+
+    if (!full && flight <= f->flight_max && seq_lt(c->snd_una, c->cwnd_full_end))
+        return;
+    if (full)
+        c->flags |= TF_CWND_FULL;
+    f->flight_max = flight;
+    c->cwnd_full_end = c->snd_nxt;
+}
+
 static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fin)
 {
     struct out_seg o = {.seq = c->snd_nxt, .len = len, .flags = TCP_ACK};
@@ -455,12 +474,7 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
                       (uint16_t)((fin ? TXS_FIN : 0) | (o.flags & TCP_PSH || len > c->mss ? TXS_PSH : 0))))
         return false;
     c->snd_nxt = end;
-    /* The window limits us when it is used up, in slow start also when half of it is (as in Linux: counted in
-     * segments, or small ones would leave it at the one MSS of a time-out). */
-    if (tcp_pipe(e, c) >= c->cwnd || (c->cwnd < c->ssthresh && in_flight_max(e, c) > c->cwnd / 2)) {
-        c->flags |= TF_CWND_FULL;
-        c->cwnd_full_end = c->snd_nxt;
-    }
+    note_usage(e, c);
     c->flags &= ~(TF_OVERRIDE | TF_FLUSH);
     if (fin)
         c->flags |= TF_FIN_SENT;

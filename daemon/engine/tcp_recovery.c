@@ -130,7 +130,7 @@ static void enter_recovery(struct engine *e, struct tcp_conn *c, const struct tc
 
 static void leave_recovery(struct tcp_conn *c, struct tx_flight *f)
 {
-    if (c->ca_state == CA_RECOVERY && c->cwnd > c->ssthresh)
+    if (c->ca_state == CA_RECOVERY) /* RFC 5681 3.2 step 6; PRR may have kept it below. */
         c->cwnd = c->ssthresh;
     c->ca_state = CA_OPEN;
     tcp_rack_recovered(c);
@@ -214,6 +214,12 @@ static bool count_dup_ack(struct engine *e, struct tcp_conn *c, const struct tcp
     return true;
 }
 
+/* Is the window what limits sending? In slow start it is to reach twice what was in flight, as in Linux. */
+static bool window_used(const struct tcp_conn *c, const struct tx_flight *f)
+{
+    return c->flags & TF_CWND_FULL || (c->cwnd < c->ssthresh && c->cwnd / 2 < f->flight_max);
+}
+
 static void set_window(struct engine *e, struct tcp_conn *c, const struct tcp_acked *a)
 {
     /* RFC 6582 3.2 step 3: without SACK, a partial ACK sends the next hole at once. */
@@ -227,6 +233,9 @@ static void set_window(struct engine *e, struct tcp_conn *c, const struct tcp_ac
             cc_by_id(c->o.cc)->control(e, c);
         return;
     }
+    /* A filled hole acknowledges at once what was delivered long ago: no reason for a burst in slow start. */
+    if (c->ca_state == CA_LOSS || c->cwnd < c->ssthresh)
+        k.acked = a->delivered_bytes;
     switch ((enum ca_state)c->ca_state) {
     case CA_CWR:
         if (!tcp_flight(c)) {
@@ -239,13 +248,11 @@ static void set_window(struct engine *e, struct tcp_conn *c, const struct tcp_ac
             prr_update(e, c, a->delivered_bytes, a->acked_bytes && !a->lost_bytes, partial);
         break;
     case CA_LOSS:
-        /* A filled hole acknowledges at once what was delivered long ago: that is no reason for a burst. */
-        k.acked = a->delivered_bytes;
         if (a->acked_bytes && k.acked)
             cc_by_id(c->o.cc)->on_ack(c, &k);
         break;
     case CA_OPEN:
-        if (a->acked_bytes && c->flags & TF_CWND_FULL)
+        if (a->acked_bytes && k.acked && window_used(c, flight_of(e, c)))
             cc_by_id(c->o.cc)->on_ack(c, &k);
         break;
     }
@@ -263,6 +270,8 @@ void tcp_recovery_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg
     if (!(c->flags & TF_SACK))
         dup = count_dup_ack(e, c, s, a, prior_flight);
     tally_acked(e, c, f, a->retrans_acked);
+    if (a->late)
+        tally_reorder(e, c, a->late);
     if (!(c->flags & TF_SACK) && a->retrans_acked)
         a->orig_acked = false; /* What moved it on can't be told. */
     if (c->ca_state == CA_LOSS)

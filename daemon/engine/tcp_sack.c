@@ -24,7 +24,8 @@ static void delivered(struct engine *e, struct tcp_conn *c, const struct tx_seg 
     /* RFC 8985 6.2 step 3: something sent later was delivered before. */
     if (!t->retrans && c->flags & TF_SACK && seq_lt(t->end, a->fack)) {
         c->flags |= TF_REORDER;
-        tally_reorder(e, c, a->fack - t->end);
+        if (a->late < a->fack - t->start)
+            a->late = a->fack - t->start;
     }
     if (!t->retrans && seq_le(t->end, f->recover))
         a->orig_acked = true;
@@ -200,7 +201,7 @@ void tcp_recovery_sack(struct engine *e, struct tcp_conn *c, const struct tcp_se
     for (unsigned i = 0; i < n && whole; i++)
         whole = sack_block(e, c, &b[i], a);
     f = flight_mut(e, c);
-    f->seen_count = whole ? n : 0;
+    f->seen_count = whole ? (uint8_t)n : 0;
     memcpy(f->seen, b, f->seen_count * sizeof(b[0]));
 }
 

@@ -93,7 +93,7 @@ static inline void tally_acked(struct engine *e, struct tcp_conn *c, struct tx_f
         tally_rate(e, c, f, ambiguous);
 }
 
-/** `late`: bytes between a segment's end and the highest that was acknowledged before it. */
+/** `late`: bytes between the start of what was late and the highest that was acknowledged before it. */
 void tally_reorder(struct engine *e, struct tcp_conn *c, uint32_t late);
 
 #endif

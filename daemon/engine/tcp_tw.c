@@ -149,6 +149,11 @@ uint32_t tcp_tw_reuse(struct engine *e, sock_id id)
     return iss;
 }
 
+static bool in_window(const struct tcp_tw *w, const struct tcp_seg *s)
+{
+    return seq_ge(s->seq, w->rcv_nxt) && seq_lt(s->seq, w->rcv_nxt + (w->rcv_wnd ? w->rcv_wnd : 1));
+}
+
 /* RFC 9293 3.10.7.4 for TIME-WAIT, with RFC 6191 for the SYN of a new incarnation and RFC 1337 for RST. */
 bool tcp_tw_input(struct engine *e, uint32_t i, const struct tcp_seg *s, uint32_t *iss)
 {
@@ -163,6 +168,8 @@ bool tcp_tw_input(struct engine *e, uint32_t i, const struct tcp_seg *s, uint32_
     }
     if (s->flags & TCP_RST)
         return true; /* RFC 1337 3: ignored; it can only be an old duplicate or an attack. */
+    if (!(s->flags & (TCP_ACK | TCP_SYN)) && paws_ok && in_window(w, s))
+        return true; /* Fifth: dropped without ACK. What is outside the window is answered before. */
     if (s->len || s->flags & (TCP_SYN | TCP_FIN) || s->seq != w->rcv_nxt || !paws_ok) {
         if (s->flags & TCP_FIN && s->seq + s->len + 1 == w->rcv_nxt && paws_ok)
             restart(e, i); /* A retransmitted FIN: 2 MSL start again. */

@@ -342,3 +342,39 @@ Test(wscale, the_whole_ring_is_offered_with_it)
     cr_assert(s.wnd >= (262144 - 256) >> 8 && s.wnd <= 262144 >> 8, "window %u", s.wnd << 8);
     peer_stop(&p);
 }
+
+/* RFC 7323 4.3, RFC 5961 5: a segment with an ACK that can't be is answered, but its timestamp is not kept:
+ * one forged segment would have PAWS drop all true ones. */
+Test(paws, a_segment_with_an_impossible_ack_is_not_echoed)
+{
+    struct peer p;
+    struct seg s;
+
+    peer_start(&p, NULL);
+    peer_established_opts(&p, &with_ts);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 10, .tsval = 5000, .tsecr = 1});
+    seg_drain(&p);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 11, .ack = 99999, .tsval = 900000, .tsecr = 1});
+    s = seg_expect(&p, .flags = TCP_ACK, .seq = 1, .ack = 11);
+    cr_assert_eq(s.tsecr, 5000);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 11, .ack = 1, .len = 10, .tsval = 5001, .tsecr = 1});
+    cr_assert_eq(readable(&p), 20);
+    peer_stop(&p);
+}
+
+/* RFC 7323 3.2: a RST SHOULD carry it too. */
+Test(paws, a_reset_carries_the_option)
+{
+    struct peer p;
+    struct seg s;
+
+    peer_start(&p, NULL);
+    peer_established_opts(&p, &with_ts);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 10, .tsval = 5000, .tsecr = 1});
+    seg_drain(&p);
+    app_close(&p.h, p.slot); /* with unread data */
+    s = seg_expect(&p, .flags = TCP_RST | TCP_ACK, .seq = 1, .ack = 11);
+    cr_assert_eq(s.tsecr, 5000);
+    cr_assert_neq(s.tsval, 0);
+    peer_stop(&p);
+}

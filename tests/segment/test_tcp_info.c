@@ -294,7 +294,7 @@ Test(tcp_info, retransmissions_duplicates_and_reordering_are_counted)
              (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 10221, .sacks = 1, .sack = {{14601, 16061}}});
     i = info_of(&p, p.slot);
     cr_assert_eq(i.tcpi_reord_seen, 1);
-    cr_assert_eq(i.tcpi_reordering, 4);
+    cr_assert_eq(i.tcpi_reordering, 5);
     peer_stop(&p);
 }
 

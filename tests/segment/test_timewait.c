@@ -288,3 +288,18 @@ Test(timewait, a_free_port_is_preferred)
     cr_assert_eq(connect_again(&p), -EADDRNOTAVAIL);
     peer_stop(&p);
 }
+
+/* RFC 9293 3.10.7.4, fifth: if the ACK bit is off, drop the segment; but first, the sequence number. */
+Test(timewait, without_ack_only_what_is_outside_the_window_is_answered)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    enter(&p, &plain);
+    seg_send(&p, (struct seg){.flags = TCP_FIN, .seq = 2});
+    seg_send(&p, (struct seg){.seq = 2, .len = 10});
+    seg_none(&p);
+    seg_send(&p, (struct seg){.flags = TCP_FIN, .seq = 1});
+    seg_expect(&p, .flags = TCP_ACK, .seq = 2, .ack = 2);
+    peer_stop(&p);
+}
