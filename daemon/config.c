@@ -62,6 +62,8 @@ const struct config_key config_keys[] = {
 
     {"daemon", "user", CONFIG_TEXT, FIELD(user), 0, 0, "", NULL, NULL,
      "user to become once the device is open, when started as root; empty: stay"},
+    {"daemon", "secret_file", CONFIG_TEXT, FIELD(secret_file), 0, 0, "/var/lib/sockgate/secret", NULL, NULL,
+     "file with the secret behind addresses and Fast Open cookies that outlive a restart; empty: none"},
     {"daemon", "log_level", CONFIG_LEVEL, FIELD(log_level), 0, 0, "info", "log-level", "L",
      "least important lines to log"},
     {"daemon", "drain_ms", CONFIG_NUMBER, FIELD(drain_ms), 0, 600000, "3000", NULL, NULL,

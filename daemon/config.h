@@ -83,6 +83,7 @@ struct config {
 
     /* [daemon] */
     char user[CONFIG_TEXT_MAX];
+    char secret_file[CONFIG_TEXT_MAX]; /* empty: none */
     enum log_level log_level;
     uint32_t drain_ms;
 

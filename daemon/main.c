@@ -22,6 +22,7 @@
 #include "daemon/control_socket.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
+#include "daemon/secret.h"
 #include "daemon/session.h"
 #include "daemon/stack.h"
 #include "daemon/user.h"
@@ -141,8 +142,27 @@ static int start_control(struct daemon *d, char *error, size_t bytes)
     return rc;
 }
 
+/* Without one the daemon serves all the same. */
+static const uint8_t *stored_secret(const struct config *cfg, uint8_t buf[SECRET_BYTES])
+{
+    char why[CONFIG_ERROR_MAX];
+    int rc;
+
+    if (!cfg->secret_file[0])
+        return NULL;
+    rc = secret_load(cfg->secret_file, buf, why, sizeof(why));
+    if (!rc)
+        return buf;
+    if (rc == -EBADMSG || rc == -EPERM)
+        log_warning("no stored secret: %s; IPv6 addresses and Fast Open cookies change with this start", why);
+    else
+        log_info("no stored secret: %s; IPv6 addresses and Fast Open cookies change with each start", why);
+    return NULL;
+}
+
 static int start(struct daemon *d, char *error, size_t bytes)
 {
+    uint8_t secret[SECRET_BYTES];
     int rc;
 
     user_raise_descriptors();
@@ -150,7 +170,7 @@ static int start(struct daemon *d, char *error, size_t bytes)
         return rc;
     if ((rc = control_socket_open(&d->socket, d->cfg, error, bytes)))
         return rc;
-    if ((rc = stack_open(&d->stack, d->cfg, error, bytes)))
+    if ((rc = stack_open(&d->stack, d->cfg, stored_secret(d->cfg, secret), error, bytes)))
         return rc;
     if ((rc = become_user(d, error, bytes)))
         return rc;

@@ -322,6 +322,8 @@ void options_plan(FILE *out, const struct config *cfg, const struct options *opt
     fprintf(out, "control     %s, mode %04o, group %s, %u connections\n", cfg->control_path,
             cfg->control_mode, cfg->control_group[0] ? cfg->control_group : "the daemon's", cfg->clients_max);
     plan_user(out, cfg);
+    fprintf(out, "secret      %s\n",
+            cfg->secret_file[0] ? cfg->secret_file : "none stored: addresses change with each start");
     fprintf(out, "sessions    %u, each with %u sockets, %" PRIu64 " MiB of buffers, %" PRIu64 " MiB mapped\n",
             e->session_max, cfg->slots - 1, cfg->buffer_bytes >> 20, session_segment_bytes(cfg) >> 20);
     fprintf(out, "limits      %u connections, %u half open, %u in TIME_WAIT, %u listeners, %u UDP sockets\n",

@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "daemon/clock.h"
 #include "daemon/probe.h"
+#include "daemon/secret.h"
 
 static int fail(char *error, size_t bytes, const char *what, int rc)
 {
@@ -172,23 +172,8 @@ static int allocate(struct stack *s)
     return 0;
 }
 
-/* All of `ret`, whatever getrandom() does with signals. */
-static int random_fill(uint8_t *ret, size_t bytes)
-{
-    while (bytes) {
-        ssize_t n = getrandom(ret, bytes, 0);
-
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n > 0) {
-            ret += n;
-            bytes -= (size_t)n;
-        }
-    }
-    return 0;
-}
-
-int stack_open(struct stack *s, const struct config *cfg, char *error, size_t error_bytes)
+int stack_open(struct stack *s, const struct config *cfg, const uint8_t *stored, char *error,
+               size_t error_bytes)
 {
     int rc;
 
@@ -200,9 +185,11 @@ int stack_open(struct stack *s, const struct config *cfg, char *error, size_t er
     rc = probe_all(s, cfg, error, error_bytes);
     if (rc)
         return rc;
-    rc = random_fill(s->engine_config.secret, sizeof(s->engine_config.secret));
+    rc = secret_random(s->engine_config.secret, sizeof(s->engine_config.secret));
     if (rc)
         return fail(error, error_bytes, "no random numbers (getrandom)", rc);
+    memcpy(s->engine_config.stable_secret, stored ? stored : s->engine_config.secret,
+           sizeof(s->engine_config.stable_secret));
     rc = allocate(s);
     if (rc)
         return fail(error, error_bytes, "no memory for the tables; lower the numbers in [limits]", rc);

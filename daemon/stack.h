@@ -38,10 +38,12 @@ struct stack {
  * Open the devices, make sure that nobody else has the addresses, start the engine and queue its
  * announcements.
  * Blocks for up to network.probe_ms an address, and STACK_BUSY_US a device.
+ * @param stored SECRET_BYTES that are the same at each start, or NULL: there are none
  * @param error  on failure: one line that says what is wrong and what to do
  * @return 0 or -errno; *s needs stack_close() in both cases
  */
-int stack_open(struct stack *s, const struct config *cfg, char *error, size_t error_bytes);
+int stack_open(struct stack *s, const struct config *cfg, const uint8_t *stored, char *error,
+               size_t error_bytes);
 
 /** Undo stack_open(), whole or half done. The worker must have stopped. */
 void stack_close(struct stack *s);

@@ -52,7 +52,7 @@ bool addr_conflict(struct engine *e, struct net_addr *a, const uint8_t *mac, uin
 struct net_addr *addr_make(struct engine *e, const struct ip_addr *prefix, uint8_t ifindex, uint8_t dad_count)
 {
     const struct netif *i = &e->net.t.ifs[ifindex];
-    const struct sip_key key = net_key(&e->cfg, KEY_IID);
+    const struct sip_key key = net_stable_key(&e->cfg, KEY_IID);
     struct engine_addr c = {.addr = *prefix, .prefix = IID_PREFIX, .ifindex = ifindex};
     uint64_t w[3] = {0}, id;
     struct net_addr *a;

@@ -194,24 +194,6 @@ size_t engine_scratch_bytes(const struct engine_config *cfg)
     return lay_scratch(&l, NULL, cfg);
 }
 
-/* One key for each purpose, derived from the secret, so that none tells anything about another. */
-static struct sip_key derive_key(const struct engine_config *cfg, uint64_t purpose)
-{
-    uint64_t s[4];
-    struct sip_key k, half;
-    uint64_t w[3];
-
-    memcpy(s, cfg->secret, sizeof(s));
-    half = (struct sip_key){{s[0], s[1]}};
-    w[0] = s[2];
-    w[1] = s[3];
-    w[2] = purpose * 2;
-    k.k[0] = sip_words(&half, w, 3, 2, 4);
-    w[2] = purpose * 2 + 1;
-    k.k[1] = sip_words(&half, w, 3, 2, 4);
-    return k;
-}
-
 static void write_header(struct arena_header *h, const struct engine_config *cfg)
 {
     uint64_t w[] = {sizeof(struct tcp_conn),
@@ -256,14 +238,14 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
     e = l.engine;
     e->cfg = *cfg;
     e->now_us = now_us;
-    flow_key = derive_key(cfg, 1);
-    port_key = derive_key(cfg, 2);
-    e->tcp.isn_key = derive_key(cfg, 3);
-    e->tcp.ts_key = derive_key(cfg, 4);
-    e->tcp.cookie_key = derive_key(cfg, 5);
-    e->tcp.limit_key = derive_key(cfg, 6);
-    e->tcp.fastopen_key = derive_key(cfg, 7);
-    pmtu_key = derive_key(cfg, 16);
+    flow_key = net_key(cfg, 1);
+    port_key = net_key(cfg, 2);
+    e->tcp.isn_key = net_key(cfg, 3);
+    e->tcp.ts_key = net_key(cfg, 4);
+    e->tcp.cookie_key = net_key(cfg, 5);
+    e->tcp.limit_key = net_key(cfg, 6);
+    e->tcp.fastopen_key = net_stable_key(cfg, 7);
+    pmtu_key = net_key(cfg, 16);
     write_header(l.header, cfg);
     pktq_init(&e->txq, l.pkts, cfg->pkt_max, device_count(cfg));
     if (!net_init(&e->net, l.net, cfg) || !addr_init(e))

@@ -168,7 +168,8 @@ struct engine_config {
     uint8_t syncookies; /* enum engine_when; ENGINE_AUTO: when no request can be kept (RFC 4987 3.6) */
     uint32_t challenge_ack_rate; /* challenge ACKs a second: 1000 (RFC 5961 7) */
 
-    uint8_t secret[32]; /* unpredictable: keys ISNs, ports and hash tables */
+    uint8_t secret[32];        /* unpredictable: keys ISNs, ports and hash tables */
+    uint8_t stable_secret[32]; /* the same over restarts: keys own addresses and Fast Open cookies */
 };
 
 void engine_config_default(struct engine_config *cfg);

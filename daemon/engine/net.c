@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-/* Purposes of net_key(): disjoint from those that engine.c derives for TCP and the ports. */
+/* Purposes of net_key(): disjoint from the small numbers that engine.c uses for TCP and the ports. */
 #define KEY_IP_ID UINT64_C(0x6e65742d6964)
 
 /* Header of a packet in the loop queue. */
@@ -25,20 +25,30 @@ static_assert(NET_LOOP_BYTES % LOOP_ALIGN == 0 &&
                   NET_LOOP_BYTES > 2 * (IP6_HDR_BYTES + IP6_PAYLOAD_MAX) + 4 * LOOP_ALIGN,
               "loop queue");
 
-struct sip_key net_key(const struct engine_config *cfg, uint64_t purpose)
+static struct sip_key derive(const uint8_t secret[32], uint64_t purpose)
 {
     uint64_t s[4], w[3];
-    struct sip_key base, k;
+    struct sip_key half, k;
 
-    memcpy(s, cfg->secret, sizeof(s));
-    base = (struct sip_key){{s[0], s[1]}};
+    memcpy(s, secret, sizeof(s));
+    half = (struct sip_key){{s[0], s[1]}};
     for (unsigned i = 0; i < 2; i++) {
         w[0] = s[2];
-        w[1] = s[3] ^ i;
-        w[2] = purpose;
-        k.k[i] = sip_words(&base, w, ARRAY_LEN(w), 2, 4);
+        w[1] = s[3];
+        w[2] = purpose * 2 + i;
+        k.k[i] = sip_words(&half, w, ARRAY_LEN(w), 2, 4);
     }
     return k;
+}
+
+struct sip_key net_key(const struct engine_config *cfg, uint64_t purpose)
+{
+    return derive(cfg->secret, purpose);
+}
+
+struct sip_key net_stable_key(const struct engine_config *cfg, uint64_t purpose)
+{
+    return derive(cfg->stable_secret, purpose);
 }
 
 size_t net_bytes(const struct engine_config *cfg)

@@ -74,6 +74,8 @@ bool net_init(struct net_state *n, void *mem, const struct engine_config *cfg);
 
 /** A key for one purpose, derived from the secret of the configuration so that none tells of another. */
 struct sip_key net_key(const struct engine_config *cfg, uint64_t purpose);
+/** The same from the secret that outlives the process. */
+struct sip_key net_stable_key(const struct engine_config *cfg, uint64_t purpose);
 
 static inline uint32_t net_addr4(const struct ip_addr *a)
 {

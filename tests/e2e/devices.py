@@ -108,6 +108,37 @@ def nothing_between(env, other):
                   "a packet was forwarded")
 
 
+def link_local(env):
+    """The address that the daemon made itself, once it is known."""
+    rows = [a["address"] for a in device(env, "sg0")["addresses"] if a["address"].startswith("fe80:")]
+    check_equal(len(rows), 1, "link-local addresses")
+    return rows[0]
+
+
+def restart(env, *arguments):
+    env.daemon.end()
+    return env.start_daemon(*arguments, configure=False)
+
+
+@case
+def stored_secret(env):
+    """The address that the daemon makes is the same after a restart, as long as the secret is."""
+    env.start_daemon()
+    first = link_local(env)
+    path = os.path.join(env.dir, "secret")
+    check_equal(oct(os.stat(path).st_mode & 0o777), "0o600", "permissions of the secret")
+    restart(env)
+    check_equal(link_local(env), first, "the address after a restart")
+    os.chmod(path, 0o644)
+    restart(env)
+    check("no stored secret" in env.daemon.stderr() and "read by others" in env.daemon.stderr(), env.daemon.stderr())
+    check(link_local(env) != first, "a secret that others may know was used")
+    restart(env, "--set", "daemon.secret_file=/nonexistent/secret")
+    check("no stored secret" in env.daemon.stderr(), env.daemon.stderr())
+    restart(env, "--set", "daemon.secret_file=")
+    check("secret" not in env.daemon.stderr(), "running without one on purpose is nothing to say")
+
+
 @case
 def link_and_mtu_changes(env):
     """What the operator does to the kernel's side reaches the engine, and connections survive it."""

@@ -237,7 +237,8 @@ class Env:
     def start_daemon(self, *arguments, device="tap:sg0", configure=True, wrapper=()):
         """Starts sockgated, waits until it serves, and gives the kernel its side of the TAP device."""
         self.daemon = self.start("sockgated", "--device", device, "--address", f"{DAEMON_ADDR}/{PREFIX}",
-                                 "--gateway", KERNEL_ADDR, "--control", self.control, *arguments, wrapper=wrapper)
+                                 "--gateway", KERNEL_ADDR, "--control", self.control,
+                                 "--set", f"daemon.secret_file={self.dir}/secret", *arguments, wrapper=wrapper)
         self.wait_daemon()
         if configure:
             run("ip", "addr", "add", f"{KERNEL_ADDR}/{PREFIX}", "dev", device.split(":")[1])

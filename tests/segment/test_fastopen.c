@@ -67,6 +67,37 @@ Test(fastopen, data_on_the_syn_is_read_at_once)
     peer_stop(&p);
 }
 
+static uint8_t fresh, stored;
+
+static void secrets(struct engine_config *cfg)
+{
+    memset(cfg->secret, fresh, sizeof(cfg->secret));
+    memset(cfg->stable_secret, stored, sizeof(cfg->stable_secret));
+}
+
+/* The cookie that a host gives out which was started with these secrets. */
+static struct seg cookie_with(uint8_t of_this_start, uint8_t of_all)
+{
+    struct peer p;
+    struct seg s;
+
+    fresh = of_this_start;
+    stored = of_all;
+    peer_start(&p, secrets);
+    s = start(&p, 4);
+    peer_stop(&p);
+    return s;
+}
+
+/* RFC 7413 4.1.2: clients keep cookies; a server that was restarted need not refuse them all. */
+Test(fastopen, cookie_outlives_a_restart_with_the_stored_secret)
+{
+    struct seg a = cookie_with(1, 7), b = cookie_with(2, 7), c = cookie_with(1, 8);
+
+    cr_assert_arr_eq(a.cookie, b.cookie, 8);
+    cr_assert(memcmp(a.cookie, c.cookie, 8) != 0);
+}
+
 /* RFC 7413 4.2.2: the server may answer before the ACK; that is the round trip saved. */
 Test(fastopen, the_answer_needs_no_ack_first)
 {

@@ -330,6 +330,24 @@ Test(nd, made_address_is_made_anew_when_it_is_taken)
     cr_assert(usable(second.ip) && !usable(first.ip));
 }
 
+/* RFC 7217 5: the same on the same link as long as the stored secret is, whatever else a start draws. */
+Test(nd, made_address_outlives_a_restart_with_the_stored_secret)
+{
+    struct engine_config cfg;
+    struct ip_addr first;
+
+    rig6_config(&cfg, 1);
+    cfg.addr_count--;
+    restart(&cfg);
+    first = h.e->net.t.addrs[2].addr;
+    memset(cfg.secret, 0x5a, sizeof(cfg.secret));
+    restart(&cfg);
+    cr_assert(ip_addr_eq(&h.e->net.t.addrs[2].addr, &first));
+    cfg.stable_secret[31] ^= 1;
+    restart(&cfg);
+    cr_assert_not(ip_addr_eq(&h.e->net.t.addrs[2].addr, &first));
+}
+
 Test(nd, claim_on_an_address_in_use_is_defended_at_a_limited_rate)
 {
     struct ip6_pkt ip;
