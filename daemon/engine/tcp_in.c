@@ -33,7 +33,8 @@ static enum verdict step1_acceptable(struct engine *e, struct tcp_conn *c, struc
     uint32_t right = c->rcv_nxt + wnd;
     uint32_t end = s->seq + s->len + !!(s->flags & TCP_FIN);
 
-    if (seq_gt(s->seq, right) || (s->seq == right && wnd && end != s->seq)) {
+    /* A pure ACK may lie at the right edge: its sender filled the window, and some of that was lost. */
+    if (seq_gt(s->seq, right) || (s->seq == right && wnd && (end != s->seq || s->flags & TCP_RST))) {
         stat_inc(&e->stats, ST_TCP_RCV_OUT_OF_WINDOW);
         goto unacceptable;
     }

@@ -122,6 +122,8 @@ static void setting_take(const char *name, const char *value)
         pd.cfg.timestamps = n[0] != 0;
     else if (strcmp(name, "tcp_slow_start_after_idle") == 0)
         pd.cfg.idle_restart = n[0] != 0;
+    else if (strcmp(name, "tcp_syncookies") == 0)
+        pd.cfg.syncookies = n[0] > 1 ? ENGINE_ALWAYS : n[0] ? ENGINE_AUTO : ENGINE_NEVER;
     else if (strcmp(name, "tcp_challenge_ack_limit") == 0)
         pd.cfg.challenge_ack_rate = (uint32_t)n[0];
     else if (strcmp(name, "tcp_rmem") == 0 && fields == 3) {
@@ -362,8 +364,9 @@ void pd_settle(void)
 static uint64_t next_deadline(void)
 {
     uint64_t engine_us = engine_deadline(pd.h.e);
+    uint64_t next = engine_us < pd.call_deadline_us ? engine_us : pd.call_deadline_us;
 
-    return engine_us < pd.call_deadline_us ? engine_us : pd.call_deadline_us;
+    return next > pd.h.now_us ? next : pd.h.now_us + 1; /* It may be overdue, and the wheel may round down. */
 }
 
 void pd_advance(uint64_t until_us)
@@ -371,8 +374,6 @@ void pd_advance(uint64_t until_us)
     while (pd.h.now_us < until_us) {
         uint64_t next = next_deadline();
 
-        if (next <= pd.h.now_us) /* the wheel may round down */
-            next = pd.h.now_us + 1;
         pd.h.now_us = next < until_us ? next : until_us;
         host_run(&pd.h);
         pd_settle();
@@ -447,7 +448,7 @@ struct pd_packet *pd_next_packet(void)
         if (next > limit)
             pd_fail("no packet from the stack within %llu s (virtual time)",
                     (unsigned long long)(pd.wait_max_us / 1000000));
-        pd_advance(next > pd.h.now_us ? next : pd.h.now_us + 1);
+        pd_advance(next);
     }
     p = pd.out;
     pd.out = p->next;

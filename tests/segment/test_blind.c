@@ -28,7 +28,7 @@ Test(blind, rst_outside_the_window_is_dropped_without_an_answer)
     peer_start(&p, NULL);
     peer_established(&p);
     seg_send(&p, (struct seg){.flags = TCP_RST, .seq = 0});
-    seg_send(&p, (struct seg){.flags = TCP_RST, .seq = 65537});
+    seg_send(&p, (struct seg){.flags = TCP_RST, .seq = 65536}); /* the window is [1, 65536) */
     seg_send(&p, (struct seg){.flags = TCP_RST, .seq = 1u << 31});
     seg_none(&p);
     cr_assert_str_eq(peer_state(&p), "ESTABLISHED");
