@@ -182,4 +182,14 @@ struct tcp_conn {
 /* A power of two, so that an index is a shift away. */
 static_assert(sizeof(struct tcp_conn) == 512, "the record of an idle connection stays small");
 
+/** The record whose first member `s` is: of SK_TCP only. */
+static inline struct tcp_conn *tcp_conn_of(struct sock *s)
+{
+    return (struct tcp_conn *)(void *)s;
+}
+static inline const struct tcp_conn *tcp_conn_of_const(const struct sock *s)
+{
+    return (const struct tcp_conn *)(const void *)s;
+}
+
 #endif

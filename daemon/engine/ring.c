@@ -92,7 +92,7 @@ struct ring_next *ring_next_of(struct engine *e, struct sock *s, const struct st
     struct tcp_buf *b;
 
     ENG_ASSERT(s->kind == SK_TCP);
-    b = tcp_buf_of(e, (struct tcp_conn *)s);
+    b = tcp_buf_of(e, tcp_conn_of(s));
     return st == &s->rx ? &b->rx : &b->tx;
 }
 
@@ -264,7 +264,7 @@ static bool due(const struct session *ss, struct stream *st)
 /* A receive region goes back at once. For a send region the application is asked: it may be writing there. */
 static void reclaim(struct engine *e, struct session *ss, int sid, struct sock *s)
 {
-    bool holes = s->kind == SK_TCP && tcp_reass_holes(e, (struct tcp_conn *)s);
+    bool holes = s->kind == SK_TCP && tcp_reass_holes(e, tcp_conn_of(s));
 
     sock_pull_rx(e, s);
     if (s->rx.region && s->rx.head == s->rx.tail && !holes && due(ss, &s->rx)) {

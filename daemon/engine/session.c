@@ -69,7 +69,7 @@ static void sock_close(struct engine *e, struct sock *s)
         (void)sock_pull(e, s); /* A faulty session's last bytes are not worth more than its first. */
         slot_detach(e, s);
         ss->orphan_count++;
-        tcp_user_close(e, (struct tcp_conn *)s);
+        tcp_user_close(e, tcp_conn_of(s));
         break;
     case SK_LISTEN:
         slot_detach(e, s);
@@ -271,7 +271,7 @@ int engine_bind(struct engine *e, int sid, uint32_t slot, const struct ip_ep *gi
 
 static int to_listener(struct engine *e, struct sock *s, uint32_t backlog, uint32_t overflow)
 {
-    struct tcp_conn *c = (struct tcp_conn *)s;
+    struct tcp_conn *c = tcp_conn_of(s);
     struct ip_ep any = {.addr = {.family = s->family}};
     struct tcp_listener *l;
     uint32_t slot = s->slot;
@@ -364,7 +364,7 @@ int engine_connect(struct engine *e, int sid, uint32_t slot, const struct ip_ep 
         return -EISCONN;
     if (rc || !given->addr.family)
         return rc ? rc : -EAFNOSUPPORT;
-    return tcp_user_connect(e, (struct tcp_conn *)s, &remote);
+    return tcp_user_connect(e, tcp_conn_of(s), &remote);
 }
 
 int engine_accept(struct engine *e, int sid, uint32_t listener, uint32_t slot, uint64_t now_us)
@@ -411,7 +411,7 @@ int engine_shutdown(struct engine *e, int sid, uint32_t slot, uint32_t how, uint
     }
     if (s->kind != SK_TCP)
         return -ENOTCONN;
-    return tcp_user_shutdown(e, (struct tcp_conn *)s, how);
+    return tcp_user_shutdown(e, tcp_conn_of(s), how);
 }
 
 int engine_close(struct engine *e, int sid, uint32_t slot, uint64_t now_us)
@@ -480,7 +480,7 @@ void engine_kick(struct engine *e, int sid, const uint32_t *slots, unsigned n, u
         if (!s || !sock_pull(e, s))
             continue;
         if (s->kind == SK_TCP)
-            tcp_kick(e, (struct tcp_conn *)s);
+            tcp_kick(e, tcp_conn_of(s));
         else if (s->kind == SK_UDP)
             udp_kick(e, (struct udp_sock *)s, now_us);
     }

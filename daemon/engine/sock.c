@@ -40,7 +40,7 @@ sock_id sock_id_of(const struct engine *e, const struct sock *s)
 {
     switch ((enum sock_kind)s->kind) {
     case SK_TCP:
-        return SOCK_ID(SK_TCP, (const struct tcp_conn *)s - e->tcp.conns);
+        return SOCK_ID(SK_TCP, tcp_conn_of_const(s) - e->tcp.conns);
     case SK_LISTEN:
         return SOCK_ID(SK_LISTEN, (const struct tcp_listener *)s - e->tcp.listeners);
     case SK_UDP:
@@ -228,7 +228,7 @@ static void write_line(struct engine *e, struct sock *s)
 {
     struct sg_slot *slot = &sock_session(e, s->sid)->v.slots[s->slot];
     struct sg_slot_daemon *d = &slot->d;
-    struct tcp_conn *c = s->kind == SK_TCP ? (struct tcp_conn *)s : NULL;
+    struct tcp_conn *c = s->kind == SK_TCP ? tcp_conn_of(s) : NULL;
 
     if (c)
         c->rx_notify = tcp_rx_notify(e, c);
@@ -315,7 +315,7 @@ static void tell(struct engine *e, struct sock *s, unsigned dirty)
     }
     /* [S8] The application may have read past rx_notify before it saw the new value. */
     if (s->kind == SK_TCP && s->rx.region) {
-        struct tcp_conn *c = (struct tcp_conn *)s;
+        struct tcp_conn *c = tcp_conn_of(s);
 
         sock_pull_rx(e, s);
         if (s->rx.head >= c->rx_notify)

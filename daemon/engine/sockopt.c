@@ -47,7 +47,7 @@ struct opt {
 static struct tcp_options_set *options_of(struct sock *s)
 {
     if (s->kind == SK_TCP)
-        return &((struct tcp_conn *)s)->o;
+        return &tcp_conn_of(s)->o;
     if (s->kind == SK_LISTEN)
         return &((struct tcp_listener *)s)->inherit;
     return NULL;
@@ -56,7 +56,7 @@ static struct tcp_options_set *options_of(struct sock *s)
 /* The connection, once it has a peer that answers. */
 static struct tcp_conn *live_conn(struct sock *s)
 {
-    struct tcp_conn *c = s->kind == SK_TCP ? (struct tcp_conn *)s : NULL;
+    struct tcp_conn *c = s->kind == SK_TCP ? tcp_conn_of(s) : NULL;
 
     return c && c->state >= TCPS_ESTABLISHED ? c : NULL;
 }
@@ -95,7 +95,7 @@ static int set_keepalive(struct engine *e, struct sock *s, uint64_t value)
 {
     (void)value;
     if (s->kind == SK_TCP)
-        tcp_keepalive_restart(e, (struct tcp_conn *)s);
+        tcp_keepalive_restart(e, tcp_conn_of(s));
     return 0;
 }
 
@@ -131,7 +131,7 @@ static int set_buffer(struct engine *e, struct sock *s, bool send, uint64_t valu
     *(send ? &o->snd_log2 : &o->rcv_log2) = log2;
     opts_store(s, s->opts | (send ? SO_F_SNDBUF : SO_F_RCVBUF));
     if (s->kind == SK_TCP)
-        tcp_buf_fix(e, (struct tcp_conn *)s, send, log2);
+        tcp_buf_fix(e, tcp_conn_of(s), send, log2);
     return 0;
 }
 
@@ -332,7 +332,7 @@ static int set_nodelay(struct engine *e, struct sock *s, uint64_t value)
 static int set_quickack(struct engine *e, struct sock *s, uint64_t value)
 {
     if (s->kind == SK_TCP)
-        tcp_delack_set(e, (struct tcp_conn *)s, value != 0);
+        tcp_delack_set(e, tcp_conn_of(s), value != 0);
     else
         set_flag(s, SO_F_PINGPONG, !value);
     return 0;
@@ -419,7 +419,7 @@ static int set_congestion(struct engine *e, struct sock *s, uint64_t name)
     if (id == CC_COUNT)
         return -ENOENT;
     if (s->kind == SK_TCP)
-        cc_change(e, (struct tcp_conn *)s, id);
+        cc_change(e, tcp_conn_of(s), id);
     else
         o->cc = id;
     return 0;
@@ -531,7 +531,7 @@ static int set_pacing(struct engine *e, struct sock *s, uint64_t value)
 {
     options_of(s)->pacing_max = value > UINT32_MAX - 1 ? 0 : (uint32_t)value;
     if (s->kind == SK_TCP)
-        pace_option(e, (struct tcp_conn *)s);
+        pace_option(e, tcp_conn_of(s));
     return 0;
 }
 

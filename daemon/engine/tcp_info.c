@@ -18,7 +18,7 @@ static uint8_t linux_state(const struct sock *s)
         [TCPS_CLOSE_WAIT] = 8,  [TCPS_CLOSING] = 11,   [TCPS_LAST_ACK] = 9,
     };
 
-    return s->kind == SK_LISTEN ? 10 : numbers[((const struct tcp_conn *)s)->state];
+    return s->kind == SK_LISTEN ? 10 : numbers[tcp_conn_of_const(s)->state];
 }
 
 static uint8_t linux_ca_state(const struct engine *e, const struct tcp_conn *c)
@@ -180,7 +180,7 @@ void tcp_info_fill(const struct engine *e, const struct sock *s, uint64_t now_us
 
     *ret = (struct sg_tcp_info){.state = linux_state(s)};
     if (s->kind != SK_LISTEN) {
-        fill_conn(e, (const struct tcp_conn *)s, now_us, ret);
+        fill_conn(e, tcp_conn_of_const(s), now_us, ret);
     } else { /* As in Linux: connections that wait, and how many may. */
         ret->unacked = l->queue_len;
         ret->sacked = l->backlog;

@@ -21,7 +21,7 @@ static void start(uint32_t irs)
     host_config(&cfg, 2);
     host_start(&h, &cfg, 1000000);
     slot = app_socket(&h, SG_SOCK_STREAM);
-    c = (struct tcp_conn *)sock_get(h.e, h.slot_sock[slot]);
+    c = tcp_conn_of(sock_get(h.e, h.slot_sock[slot]));
     cr_assert_eq(engine_setopt(h.e, h.sid, slot, 1, 8, RING, h.now_us), 0);
     c->flags |= TF_SACK;
     c->irs = irs;

@@ -16,7 +16,7 @@ static void start(void)
 
     host_config(&cfg, 2);
     host_start(&h, &cfg, 1000000);
-    c = (struct tcp_conn *)sock_get(h.e, h.slot_sock[app_socket(&h, SG_SOCK_STREAM)]);
+    c = tcp_conn_of(sock_get(h.e, h.slot_sock[app_socket(&h, SG_SOCK_STREAM)]));
 }
 
 static void stop(void)
