@@ -87,6 +87,7 @@ bool addr_init(struct engine *e)
 
     t->next_us = UINT64_MAX;
     for (uint8_t i = 0; i < t->if_count; i++) {
+        ra_defaults(e, i, e->now_us);
         if (!t->ifs[i].c.ip6 || has_link_local(t, i))
             continue;
         if (!addr_make(e, &link_local_prefix, i, 0))
@@ -180,6 +181,7 @@ void addr_link_up(struct engine *e, uint8_t ifindex, uint64_t now_us)
 {
     struct net_tables *t = &e->net.t;
 
+    ra_defaults(e, ifindex, now_us);
     for (uint32_t i = 0; i < t->addr_count; i++) {
         struct net_addr *a = &t->addrs[i];
 
@@ -202,7 +204,7 @@ static void step(struct engine *e, struct net_addr *a, uint64_t now_us)
         return;
     }
     a->announce_left--;
-    a->announce_us = now_us + (is6 ? ND_RETRANS_US : ARP_ANNOUNCE_INTERVAL_US);
+    a->announce_us = now_us + (is6 ? e->net.t.ifs[a->ifindex].retrans_us : ARP_ANNOUNCE_INTERVAL_US);
     if (is6)
         nd_probe(e, a, now_us);
     else

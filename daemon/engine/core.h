@@ -70,11 +70,23 @@ static inline uint8_t sock_tos(const struct sock *s)
     return (uint8_t)(s->opts >> SO_TOS_SHIFT);
 }
 
-static inline uint8_t sock_ttl(const struct engine *e, const struct sock *s)
+/** TTL or hop limit of a packet to `dst` for which nobody chose one. */
+static inline uint8_t net_ttl(const struct engine *e, const struct ip_addr *dst)
+{
+    return dst->family == SG_AF_INET6 ? net_hops(e, dst) : e->cfg.ttl;
+}
+
+/** That of a socket's packet to `dst`; sock_ttl(): to its peer. */
+static inline uint8_t sock_ttl_to(const struct engine *e, const struct sock *s, const struct ip_addr *dst)
 {
     uint8_t ttl = (uint8_t)(s->opts >> SO_TTL_SHIFT);
 
-    return ttl ? ttl : e->cfg.ttl;
+    return ttl ? ttl : net_ttl(e, dst);
+}
+
+static inline uint8_t sock_ttl(const struct engine *e, const struct sock *s)
+{
+    return sock_ttl_to(e, s, &s->remote);
 }
 
 #include "daemon/engine/tcp_flight.h"

@@ -109,7 +109,7 @@ static void echo_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_u
         p->frag[0] = (struct pkt_frag){rp->l4 + ICMP6_HDR_BYTES, data};
         p->frag_count = 1;
     }
-    if (icmp6_send(e, p, &src, &rp->src, e->cfg.ttl, now_us) == 0)
+    if (icmp6_send(e, p, &src, &rp->src, net_ttl(e, &rp->src), now_us) == 0)
         stat_inc(&e->stats, ST_ICMP6_OUT_ECHO_REPLIES);
 }
 
@@ -170,7 +170,7 @@ static void send_error(struct engine *e, const struct rx_pkt *rp, uint8_t type, 
     memcpy(p->data + ICMP6_HDR_BYTES, rp->l3, hdr);
     memcpy(p->data + ICMP6_HDR_BYTES + hdr, rp->l4, quote);
     p->len = ICMP6_HDR_BYTES + hdr + quote;
-    if (icmp6_send(e, p, &src, &rp->src, e->cfg.ttl, now_us))
+    if (icmp6_send(e, p, &src, &rp->src, net_ttl(e, &rp->src), now_us))
         return;
     stat_inc(&e->stats, type == ICMP6_UNREACH         ? ST_ICMP6_OUT_DEST_UNREACHS
                         : type == ICMP6_TIME_EXCEEDED ? ST_ICMP6_OUT_TIME_EXCDS

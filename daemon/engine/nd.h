@@ -20,10 +20,19 @@
 #define ARP_ANNOUNCE_INTERVAL_US UINT64_C(2000000)  /* ANNOUNCE_INTERVAL */
 #define ARP_DEFEND_INTERVAL_US   UINT64_C(10000000) /* DEFEND_INTERVAL */
 
-#define ND_RETRANS_US            UINT64_C(1000000) /* RFC 4861 10, RETRANS_TIMER */
+#define ND_RETRANS_MS            1000u             /* RFC 4861 10, RETRANS_TIMER */
 #define ND_START_DELAY_US        UINT64_C(1000000) /* MAX_RTR_SOLICITATION_DELAY */
 #define ND_OPTS_MAX              32u               /* options looked at in a message */
 #define ND_IDGEN_RETRIES         3u                /* RFC 7217 7: other addresses tried after duplicates */
+
+/* Bounds of what routers may say, and of the defaults: whoever is on the link can pretend to be one. */
+#define RA_HOPS_MIN              32u      /* a smaller hop limit would cut us off (RFC 4861 6.2.1 has 64) */
+#define RA_REACHABLE_MS          30000u   /* RFC 4861 10, REACHABLE_TIME */
+#define RA_REACHABLE_MIN_MS      1000u    /* else neighbours would be asked all the time */
+#define RA_REACHABLE_MAX_MS      3600000u /* RFC 4861 6.2.1 */
+#define RA_REACHABLE_DRAW_US     UINT64_C(7200000000) /* RFC 4861 6.3.4: "every few hours" */
+#define RA_RETRANS_MIN_MS        200u
+#define RA_RETRANS_MAX_MS        10000u   /* else a neighbour would never be found missing */
 
 #define RA_SOLICITS              3u                /* RFC 4861 10, MAX_RTR_SOLICITATIONS */
 #define RA_SOLICIT_INTERVAL_US   UINT64_C(4000000) /* RTR_SOLICITATION_INTERVAL */
@@ -62,6 +71,8 @@ void nd_learn_source(struct engine *e, const struct rx_pkt *rp, const uint8_t *m
 /* ra.c */
 void ra_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us);
 void ra_timers(struct engine *e, uint64_t now_us);
+/** What routers said of the link of an interface is forgotten: the defaults hold. */
+void ra_defaults(struct engine *e, uint8_t ifindex, uint64_t now_us);
 /** Begin to ask for routers on an interface that has a link-local address now. */
 void ra_start(struct engine *e, uint8_t ifindex, uint64_t now_us);
 

@@ -96,6 +96,17 @@ static void entry_free(struct neigh_table *t, struct neigh *n)
     t->free_head = i;
 }
 
+/* IPv6's times are the link's (RFC 4861 6.3.2). */
+static uint64_t reachable_us(const struct engine *e, const struct neigh *n)
+{
+    return n->addr.family == SG_AF_INET6 ? e->net.t.ifs[n->ifindex].reach_us : NEIGH_REACHABLE_US;
+}
+
+static uint64_t retry_us(const struct engine *e, const struct neigh *n)
+{
+    return n->addr.family == SG_AF_INET6 ? e->net.t.ifs[n->ifindex].retrans_us : NEIGH_RETRY_US;
+}
+
 /* How little a neighbour would be missed; 0: it must stay. */
 static unsigned evict_class(const struct engine *e, const struct neigh *n, uint64_t now_us)
 {
@@ -107,7 +118,7 @@ static unsigned evict_class(const struct engine *e, const struct neigh *n, uint6
     case NEIGH_STALE:
         return 1;
     case NEIGH_REACHABLE:
-        return now_us - n->confirmed_us > NEIGH_REACHABLE_US ? 1 : 0;
+        return now_us - n->confirmed_us > reachable_us(e, n) ? 1 : 0;
     case NEIGH_FREE:
     case NEIGH_INCOMPLETE:
     case NEIGH_PROBE:
@@ -345,7 +356,7 @@ static void ask_first(struct engine *e, struct neigh *n, enum neigh_state state,
 {
     n->state = (uint8_t)state;
     n->tries = 1;
-    n->at_us = later(now_us, NEIGH_RETRY_US);
+    n->at_us = later(now_us, retry_us(e, n));
     timer_changed(&e->neigh, n);
     ask(e, n, now_us);
 }
@@ -396,7 +407,7 @@ static void timer_fired(struct engine *e, struct neigh *n, uint64_t now_us)
         return;
     }
     n->tries++;
-    n->at_us = later(now_us, NEIGH_RETRY_US);
+    n->at_us = later(now_us, retry_us(e, n));
     ask(e, n, now_us);
 }
 
@@ -503,7 +514,7 @@ int neigh_output(struct engine *e, struct pktbuf *p, uint8_t ifindex, const stru
             ask_first(e, n, NEIGH_INCOMPLETE, now_us);
         return 0;
     }
-    if (n->state == NEIGH_REACHABLE && now_us - n->confirmed_us > NEIGH_REACHABLE_US)
+    if (n->state == NEIGH_REACHABLE && now_us - n->confirmed_us > reachable_us(e, n))
         n->state = NEIGH_STALE;
     if (n->state == NEIGH_STALE) {
         n->state = NEIGH_PROBE;
@@ -536,7 +547,7 @@ bool engine_neigh_next(const struct engine *e, uint64_t *cursor, uint64_t now_us
 
         if (state == NEIGH_FREE)
             continue;
-        if (state == NEIGH_REACHABLE && now_us - n->confirmed_us > NEIGH_REACHABLE_US)
+        if (state == NEIGH_REACHABLE && now_us - n->confirmed_us > reachable_us(e, n))
             state = NEIGH_STALE;
         since = n->confirmed_us > n->changed_us ? n->confirmed_us : n->changed_us;
         *ret = (struct engine_neigh_info){

@@ -5,7 +5,7 @@
  *
  * INCOMPLETE: asked by broadcast or group, packets wait; an answer makes it REACHABLE, three questions
  *   without one FAILED.
- * REACHABLE: confirmed in the last 30 s; else STALE.
+ * REACHABLE: confirmed in the last 30 s (IPv6: about that, or what a router says); else STALE.
  * STALE: used at once, which makes it PROBE.
  * PROBE: used; after 5 s without confirmation asked by unicast, until an answer or neigh_confirm() makes it
  *   REACHABLE, or silence FAILED.
@@ -24,9 +24,9 @@
 #include "daemon/engine/engine.h"
 #include "daemon/engine/siphash.h"
 
-#define NEIGH_REACHABLE_US UINT64_C(30000000) /* RFC 4861 10, REACHABLE_TIME */
+#define NEIGH_REACHABLE_US UINT64_C(30000000) /* IPv4: as RFC 4861 10, REACHABLE_TIME */
 #define NEIGH_DELAY_US     UINT64_C(5000000)  /* RFC 4861 10, DELAY_FIRST_PROBE_TIME */
-#define NEIGH_RETRY_US     UINT64_C(1000000)  /* RFC 1122 2.3.2.1: at most one question a second */
+#define NEIGH_RETRY_US     UINT64_C(1000000)  /* IPv4: RFC 1122 2.3.2.1, at most one question a second */
 #define NEIGH_TRIES        3u
 #define NEIGH_FAILED_US    UINT64_C(1000000)   /* refuse packets that long before asking again */
 #define NEIGH_LOCK_US      UINT64_C(1000000)   /* an address just learnt is not overwritten that long */

@@ -139,6 +139,14 @@ uint32_t net_gso_frame_max(const struct engine *e, const struct ip_addr *dst)
     return e->net.t.ifs[d->ifindex].c.tx_frame_max;
 }
 
+uint8_t net_hops(const struct engine *e, const struct ip_addr *dst)
+{
+    const struct net_dst *d = netif_lookup(&e->net.t, dst);
+    uint8_t hops = d->ifindex == ENGINE_IF_ANY ? 0 : e->net.t.ifs[d->ifindex].hops;
+
+    return hops ? hops : e->cfg.ttl;
+}
+
 uint8_t net_dev_of(const struct engine *e, const struct ip_addr *dst)
 {
     const struct net_dst *d = netif_lookup(&e->net.t, dst);

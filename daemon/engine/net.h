@@ -125,6 +125,9 @@ uint32_t net_packet_max(const struct engine *e, const struct ip_addr *dst);
 /** Frames that net_output() needs for `l4_bytes` without dont_fragment. */
 uint32_t net_frame_count(const struct engine *e, const struct ip_addr *dst, uint32_t l4_bytes);
 
+/** Hop limit of IPv6 packets to dst: what a router on the link says, else the engine's default. */
+uint8_t net_hops(const struct engine *e, const struct ip_addr *dst);
+
 /** Bytes of a packet under construction: linear part and fragments. */
 uint32_t net_pkt_bytes(const struct pktbuf *p);
 /** Copy `bytes` bytes from offset `off` of a packet under construction. */

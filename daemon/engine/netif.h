@@ -56,6 +56,12 @@ struct netif {
     bool up, up6;    /* the link carries packets; IPv6's too */
     uint16_t mtu6;   /* IPv6's */
     uint16_t ra_mtu; /* what a router says of that, 0: nothing; never above c.mtu */
+    /* RFC 4861 6.3.2, as routers say (ra.c). */
+    uint8_t hops;            /* hop limit of unicast packets; 0: the engine's default */
+    uint32_t reach_base_ms;  /* BaseReachableTime */
+    uint64_t reach_us;       /* ReachableTime, drawn from it */
+    uint64_t reach_drawn_us; /* when */
+    uint32_t retrans_us;     /* RetransTimer */
     uint8_t rs_left; /* router solicitations still to be sent */
     uint64_t rs_us;  /* when; 0: none */
 };

@@ -10,12 +10,44 @@
 #define TWO_HOURS_US UINT64_C(7200000000)
 #define SLAAC_PREFIX 64u
 #define SECOND_US    UINT64_C(1000000)
+#define KEY_REACH    UINT64_C(0x72612d7265616368)
 
 static const uint8_t all_routers[16] = {0xff, 0x02, [15] = 2};
 
 static uint64_t until(uint64_t now_us, uint32_t seconds)
 {
     return seconds == INFINITE ? UINT64_MAX : now_us + seconds * SECOND_US;
+}
+
+/* ---- What holds for a link --------------------------------------------------------------------------- */
+
+static uint32_t clamp(uint32_t v, uint32_t min, uint32_t max)
+{
+    return v < min ? min : v > max ? max : v;
+}
+
+/* RFC 4861 6.3.2: between half and one and a half times the base, so that hosts don't ask in step. */
+static void reach_draw(struct engine *e, uint8_t ifindex, uint64_t now_us)
+{
+    const struct sip_key key = net_key(&e->cfg, KEY_REACH);
+    struct netif *i = &e->net.t.ifs[ifindex];
+    uint64_t w[2] = {now_us, ifindex}, base_us = i->reach_base_ms * UINT64_C(1000);
+
+    i->reach_us = base_us / 2 + sip_words(&key, w, ARRAY_LEN(w), 2, 4) % base_us;
+    i->reach_drawn_us = now_us;
+}
+
+void ra_defaults(struct engine *e, uint8_t ifindex, uint64_t now_us)
+{
+    struct netif *i = &e->net.t.ifs[ifindex];
+
+    i->hops = 0;
+    i->ra_mtu = 0;
+    netif_mtu6(i);
+    e->net.t.gen++;
+    i->retrans_us = ND_RETRANS_MS * 1000;
+    i->reach_base_ms = RA_REACHABLE_MS;
+    reach_draw(e, ifindex, now_us);
 }
 
 /* ---- Asking ----------------------------------------------------------------------------------------- */
@@ -193,6 +225,23 @@ static void prefix_option(struct engine *e, const struct rx_pkt *rp, const uint8
         autoconfigure(e, &r.dst, rp->ifindex, valid, preferred, now_us);
 }
 
+/* RFC 4861 6.3.4: zero says nothing. */
+static void set_numbers(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
+{
+    struct netif *i = &e->net.t.ifs[rp->ifindex];
+    uint32_t reach_ms = get_be32(rp->l4 + 8), retrans_ms = get_be32(rp->l4 + 12);
+
+    if (rp->l4[4] >= RA_HOPS_MIN)
+        i->hops = rp->l4[4];
+    if (retrans_ms)
+        i->retrans_us = clamp(retrans_ms, RA_RETRANS_MIN_MS, RA_RETRANS_MAX_MS) * 1000;
+    reach_ms = reach_ms ? clamp(reach_ms, RA_REACHABLE_MIN_MS, RA_REACHABLE_MAX_MS) : i->reach_base_ms;
+    if (reach_ms != i->reach_base_ms || now_us - i->reach_drawn_us > RA_REACHABLE_DRAW_US) {
+        i->reach_base_ms = reach_ms;
+        reach_draw(e, rp->ifindex, now_us);
+    }
+}
+
 static void take(struct engine *e, const struct rx_pkt *rp, const struct nd_opts *opts, uint64_t now_us)
 {
     struct netif *i = &e->net.t.ifs[rp->ifindex];
@@ -201,6 +250,7 @@ static void take(struct engine *e, const struct rx_pkt *rp, const struct nd_opts
 
     i->rs_us = 0; /* RFC 4861 6.3.7: heard */
     set_route(e, &def, get_be16(rp->l4 + 6), now_us);
+    set_numbers(e, rp, now_us);
     if (opts->mtu >= IP6_MTU_MIN && opts->mtu <= i->c.mtu && opts->mtu != i->ra_mtu) {
         i->ra_mtu = (uint16_t)opts->mtu;
         netif_mtu6(i);

@@ -146,7 +146,7 @@ static void send_synack(struct engine *e, const struct tcp_req *r, uint32_t tsva
         .flags = (uint8_t)(TCP_SYN | TCP_ACK | (r->flags & REQ_ECN ? TCP_ECE : 0)),
         .mss = tcp_adv_mss(e, &r->key.remote),
         .tos = sock_tos(&e->tcp.listeners[r->listener].s),
-        .ttl = sock_ttl(e, &e->tcp.listeners[r->listener].s),
+        .ttl = sock_ttl_to(e, &e->tcp.listeners[r->listener].s, &r->key.remote),
         .wscale = r->flags & REQ_WSCALE ? (int)tcp_rcv_wscale(e) : -1,
         .sack_perm = r->flags & REQ_SACK,
         .has_ts = r->flags & REQ_TS,

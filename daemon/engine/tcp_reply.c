@@ -86,8 +86,8 @@ int tcp_reply_send(struct engine *e, const struct tcp_reply *r)
     if (r->flags & TCP_RST)
         stat_inc(&e->stats, ST_TCP_OUT_RSTS);
     net_checksum(e, p, &r->key->local, &r->key->remote, 6, 16, false);
-    return net_output(e, p, &r->key->local, &r->key->remote, 6, r->tos, r->ttl ? r->ttl : e->cfg.ttl, true,
-                      e->now_us);
+    return net_output(e, p, &r->key->local, &r->key->remote, 6, r->tos,
+                      r->ttl ? r->ttl : net_ttl(e, &r->key->remote), true, e->now_us);
 }
 
 /* RFC 9293 3.10.7.1: the answer to a segment that belongs to nothing. */

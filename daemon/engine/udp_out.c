@@ -150,7 +150,7 @@ static int choose_route(struct engine *e, struct udp_sock *u, const struct sg_dg
         o->src = s->local;
     if (u->mc_if && o->dst.family == SG_AF_INET && net_is_multicast(&o->dst))
         o->src = net_ip_addr(u->mc_if);
-    o->ttl = net_is_multicast(&o->dst) ? u->mc_ttl : sock_ttl(e, s);
+    o->ttl = net_is_multicast(&o->dst) ? u->mc_ttl : sock_ttl_to(e, s, &o->dst);
     o->tos = sock_tos(s);
     error = o->has_info ? udp_info_apply(e, u, o) : 0;
     return error ? error : -udp_bind_any(e, u);

@@ -2,6 +2,7 @@
 /* Neighbour discovery (RFC 4861), duplicates and autoconfiguration (RFC 4862), sources (RFC 6724). */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <inttypes.h>
 
 #include "tests/unit/frames6.h"
 
@@ -382,6 +383,8 @@ struct advert {
     uint8_t net;
     uint32_t mtu;
     uint8_t hops;
+    uint8_t cur_hops; /* of the contents */
+    uint32_t reach_ms, retrans_ms;
 };
 
 static void router_advert(struct advert a)
@@ -390,14 +393,16 @@ static void router_advert(struct advert a)
         [8] = ND_OPT_PREFIX, [9] = 4, [40] = ND_OPT_MTU, [41] = 1};
     uint8_t net[16] = {0x20, 0x01, 0x0d, 0xb8, 0, a.net};
 
+    put_be32(b, a.reach_ms);
+    put_be32(b + 4, a.retrans_ms);
     b[10] = a.prefix;
     b[11] = a.flags;
     put_be32(b + 12, a.valid);
     put_be32(b + 16, a.preferred);
     memcpy(b + 24, net, 16);
     put_be32(b + 44, a.mtu);
-    frame_icmp6(&f, 1, link6(1), all_nodes, a.hops ? a.hops : 255, ICMP6_ROUTER_ADVERT, 0, a.lifetime, b,
-                sizeof(b));
+    frame_icmp6(&f, 1, link6(1), all_nodes, a.hops ? a.hops : 255, ICMP6_ROUTER_ADVERT, 0,
+                (uint32_t)a.cur_hops << 24 | a.lifetime, b, sizeof(b));
     frame_in(&h, &f);
 }
 
@@ -460,6 +465,138 @@ Test(nd, advertisement_gives_route_address_and_mtu)
     cr_assert_eq(a->state, ADDR_DEPRECATED);
     advance(3600 * SECOND);
     cr_assert_null(made(5));
+}
+
+/* Hop limit of the answer to an echo request of station 1. */
+static uint8_t hops_of_answer(void)
+{
+    struct pktbuf *p;
+    struct ip6_pkt ip;
+
+    make_it_send(1);
+    while ((p = host_tx(&h)) != NULL)
+        if (ip6_parse(p->data + ETH_HDR_BYTES, p->len - ETH_HDR_BYTES, &ip) && ip.next == IP6_NH_ICMP &&
+            ip.payload[0] == ICMP6_ECHO_REPLY)
+            return ip.hops;
+    return 0;
+}
+
+/* RFC 4861 6.3.4: CurHopLimit, unless it is 0, or so small that it would cut us off. */
+Test(nd, hop_limit_of_an_advertisement_is_used_within_bounds)
+{
+    static const struct {
+        uint8_t said, used;
+    } v[] = {{0, 64}, {1, 64}, {31, 64}, {100, 100}, {0, 100}, {32, 32}, {255, 255}};
+
+    start_accepting();
+    while (host_tx(&h))
+        ;
+    rig6_resolve(&h, 1);
+    for (size_t i = 0; i < ARRAY_LEN(v); i++) {
+        router_advert((struct advert){.lifetime = 1800, .cur_hops = v[i].said});
+        cr_assert_eq(hops_of_answer(), v[i].used, "after %u", v[i].said);
+    }
+}
+
+/* RFC 4861 6.3.2: between half and one and a half times what was said. */
+Test(nd, reachable_time_of_an_advertisement_is_drawn_within_bounds)
+{
+    static const struct {
+        uint32_t said_ms, base_ms;
+    } v[] = {{0, 30000}, {10000, 10000}, {0, 10000}, {1, 1000}, {UINT32_MAX, 3600000}};
+    const struct netif *i;
+
+    start_accepting();
+    i = &h.e->net.t.ifs[0];
+    for (size_t k = 0; k < ARRAY_LEN(v); k++) {
+        router_advert((struct advert){.lifetime = 1800, .reach_ms = v[k].said_ms});
+        cr_assert(i->reach_us >= v[k].base_ms * UINT64_C(500) && i->reach_us < v[k].base_ms * UINT64_C(1500),
+                  "%u ms: %" PRIu64 " us", v[k].said_ms, i->reach_us);
+    }
+}
+
+Test(nd, neighbour_is_reachable_for_the_time_that_a_router_says)
+{
+    start_accepting();
+    router_advert((struct advert){.lifetime = 1800, .reach_ms = 4000});
+    make_it_send(2 + 1);
+    advertise(2 + 1, ND_NA_SOLICITED | ND_NA_OVERRIDE, 2 + 1);
+    cr_assert_str_eq(state_of(net6(2 + 1)), "REACHABLE");
+    h.now_us += 1999 * SECOND / 1000;
+    cr_assert_str_eq(state_of(net6(2 + 1)), "REACHABLE", "at least half of it");
+    h.now_us += 4001 * SECOND / 1000;
+    cr_assert_str_eq(state_of(net6(2 + 1)), "STALE", "at most one and a half times");
+}
+
+static uint64_t reach_now(void)
+{
+    return h.e->net.t.ifs[0].reach_us;
+}
+
+/* RFC 4861 6.3.4: it is drawn anew when the base changes, and every few hours, not with every message. */
+Test(nd, reachable_time_is_drawn_anew_every_few_hours)
+{
+    uint64_t first;
+
+    start_accepting();
+    router_advert((struct advert){.lifetime = 1800, .reach_ms = 10000});
+    first = reach_now();
+    h.now_us += 60 * SECOND;
+    router_advert((struct advert){.lifetime = 1800, .reach_ms = 10000});
+    cr_assert_eq(reach_now(), first);
+    h.now_us += RA_REACHABLE_DRAW_US;
+    router_advert((struct advert){.lifetime = 1800, .reach_ms = 10000});
+    cr_assert_neq(reach_now(), first);
+}
+
+/* Solicitations for a station that does not answer, in the ten seconds after it is first needed. */
+static unsigned questions(uint8_t last)
+{
+    uint8_t group[16];
+    unsigned n = 0;
+
+    ip6_solicited_node(net6(last), group);
+    make_it_send(last);
+    for (unsigned i = 0; i < 1000; i++, advance(SECOND / 100)) {
+        struct pktbuf *p;
+        struct ip6_pkt ip;
+
+        while ((p = host_tx(&h)) != NULL)
+            n += ip6_parse(p->data + ETH_HDR_BYTES, p->len - ETH_HDR_BYTES, &ip) &&
+                 !memcmp(ip.dst, group, 16) && i < 50;
+    }
+    return n;
+}
+
+/* RFC 4861 6.3.4: RetransTimer. Half a second after the first question there has been another, or not. */
+Test(nd, retransmission_time_of_an_advertisement_is_used_within_bounds)
+{
+    static const struct {
+        uint32_t said_ms;
+        unsigned asked;
+    } v[] = {{0, 1}, {300, 2}, {0, 2}, {1, 3}, {UINT32_MAX, 1}};
+
+    start_accepting();
+    for (uint8_t k = 0; k < ARRAY_LEN(v); k++) {
+        router_advert((struct advert){.lifetime = 1800, .retrans_ms = v[k].said_ms});
+        cr_assert_eq(questions(20 + k), v[k].asked, "%u ms", v[k].said_ms);
+    }
+    cr_assert_eq(h.e->net.t.ifs[0].retrans_us, RA_RETRANS_MAX_MS * 1000);
+}
+
+Test(nd, what_routers_said_is_forgotten_with_the_link)
+{
+    const struct engine_link down = {.up = false, .mtu = 1500}, up = {.up = true, .mtu = 1500};
+    const struct netif *i;
+
+    start_accepting();
+    router_advert((struct advert){
+        .lifetime = 1800, .cur_hops = 99, .reach_ms = 3600000, .retrans_ms = 5000, .mtu = 1400});
+    i = &h.e->net.t.ifs[0];
+    cr_assert(i->hops == 99 && i->mtu6 == 1400);
+    engine_link(h.e, 0, &down, h.now_us);
+    engine_link(h.e, 0, &up, h.now_us);
+    cr_assert(i->hops == 0 && i->mtu6 == 1500 && i->retrans_us == SECOND && i->reach_us < 45 * SECOND);
 }
 
 Test(nd, advertisements_are_only_taken_where_they_are_wanted_and_valid)
