@@ -69,6 +69,8 @@ const struct sc_const sc__consts_linux[] = {
     {"MSG_PEEK", 2},
     {"MSG_DONTWAIT", 64},
     {"MSG_WAITALL", 256},
+    {"MSG_MORE", 32768},
+    {"MSG_FASTOPEN", 536870912},
     {"MSG_NOSIGNAL", 16384},
     {NULL, 0},
 };

@@ -82,6 +82,8 @@ struct desc {
     bool connected;    /* TCP: has been connected */
     bool err_reported; /* the error that ended the connection was told */
     bool want_tx;      /* SG_WANT_TX is set */
+    bool tx_more;      /* SG_WANT_MORE is set */
+    uint16_t linger_s; /* SO_LINGER with a time: how long the last close waits; 0: not at all */
     uint64_t rx_head;
     uint64_t tx_tail;
     uint64_t tx_base;
@@ -185,6 +187,9 @@ int sc__op_end(struct op *op, int rc);
 /** Carry out a command with the socket unlocked, then lock it again. -EBADF when it was closed meanwhile. */
 int sc__op_command(struct op *op, struct sg_cmd *cmd, uint64_t *value);
 
+/** socket.c, MSG_FASTOPEN: connect so that the SYN may carry data. 0: it may be written; as sc_connect(). */
+int sc__connect_fastopen(struct op *op, const sc_addr *to);
+
 /* ---- One socket's lines (slot.c); the socket's lock is held -------------------------------------- */
 
 /** The daemon's line as far as the state goes, in an order that never shows an end before its bytes. */
@@ -234,6 +239,10 @@ struct tx_room {
  *         -EMSGSIZE (never), errors of SG_CMD_GRANT, -ENETDOWN, -EBADF
  */
 int sc__tx_room(struct op *op, uint64_t need, struct tx_room *ret);
+/** TCP: say whether what is written next will be continued (MSG_MORE). */
+void sc__tx_more(struct desc *d, bool more);
+/** TCP: the peer has all that was written; if not, the daemon will post an event. */
+bool sc__tx_acked(struct desc *d);
 /** Whether polling calls the send region writable; if not, the daemon will post an event. */
 bool sc__tx_writable(struct desc *d);
 
@@ -243,13 +252,15 @@ bool sc__tx_writable(struct desc *d);
 #define MSGF_PEEK     (1u << 0)
 #define MSGF_DONTWAIT (1u << 1)
 #define MSGF_WAITALL  (1u << 2)
+#define MSGF_MORE     (1u << 3)
+#define MSGF_FASTOPEN (1u << 4)
 /** Read flags in the profile's numbers. 0, -EOPNOTSUPP. */
 int sc__msg_flags(const sc_profile *p, int flags, unsigned *ret);
 
 /** TCP: receive up to n bytes that are there. Bytes, 0 at the end, -EAGAIN, errors. Locked. */
 ssize_t sc__stream_take(struct op *op, void *buf, size_t n, bool peek);
-/** TCP: queue up to n bytes; `whole`: all or -EAGAIN. Locked. */
-ssize_t sc__stream_put(struct op *op, const void *buf, size_t n, bool whole);
+/** TCP: queue up to n bytes; `whole`: all or -EAGAIN; `more`: more will follow. Locked. */
+ssize_t sc__stream_put(struct op *op, const void *buf, size_t n, bool whole, bool more);
 /** UDP: receive one datagram. Locked. */
 ssize_t sc__dgram_take(struct op *op, void *buf, size_t n, bool peek, sc_addr *from, sc_msg_info *info);
 /** UDP: queue one datagram; `to` NULL: the peer; `info` may be NULL. Locked. */

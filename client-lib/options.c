@@ -268,6 +268,14 @@ static int value_read(int level, int name, const void *val, size_t len, uint64_t
 
 /* ---- Set and get --------------------------------------------------------------------------------- */
 
+/* How long the last close waits; with 0 seconds it resets, which the daemon sees to. */
+static void linger_note(struct desc *d, uint64_t value)
+{
+    uint64_t seconds = (uint32_t)value ? value >> 32 : 0;
+
+    d->linger_s = seconds > UINT16_MAX ? UINT16_MAX : (uint16_t)seconds;
+}
+
 static int daemon_set(sc_sock *s, int level, int name, uint64_t value)
 {
     struct sg_cmd cmd = {
@@ -278,6 +286,8 @@ static int daemon_set(sc_sock *s, int level, int name, uint64_t value)
     if (rc)
         return rc;
     rc = sc__op_command(&op, &cmd, NULL);
+    if (rc >= 0 && level == LINUX_SOL_SOCKET && name == SC_SO_LINGER)
+        linger_note(op.d, value);
     return sc__op_end(&op, rc < 0 ? rc : 0);
 }
 

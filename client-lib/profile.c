@@ -141,6 +141,8 @@ int sc__msg_flags(const sc_profile *p, int flags, unsigned *ret)
         {SC_MSG_PEEK, "MSG_PEEK", MSGF_PEEK},
         {SC_MSG_DONTWAIT, "MSG_DONTWAIT", MSGF_DONTWAIT},
         {SC_MSG_WAITALL, "MSG_WAITALL", MSGF_WAITALL},
+        {SC_MSG_MORE, "MSG_MORE", MSGF_MORE},
+        {SC_MSG_FASTOPEN, "MSG_FASTOPEN", MSGF_FASTOPEN},
         {0, "MSG_NOSIGNAL", 0}, /* This library never raises SIGPIPE. */
     };
     unsigned left = (unsigned)flags;

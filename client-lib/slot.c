@@ -189,13 +189,26 @@ void sc__tx_advance(struct desc *d, uint64_t tail)
     kick(d);
 }
 
+static void want_write(struct desc *d)
+{
+    sg_store_relaxed_u32(&d->slot->a.want, (d->want_tx ? SG_WANT_TX : 0) | (d->tx_more ? SG_WANT_MORE : 0));
+}
+
+void sc__tx_more(struct desc *d, bool more)
+{
+    if (SC_LIKELY(d->tx_more == more))
+        return;
+    d->tx_more = more;
+    want_write(d);
+}
+
 /* The bit is one for all threads: who clears it has the others that wait look again, and set it anew. */
 static void want_set(struct desc *d, bool on)
 {
     if (d->want_tx == on)
         return;
     d->want_tx = on;
-    sg_store_relaxed_u32(&d->slot->a.want, on ? SG_WANT_TX : 0);
+    want_write(d);
     if (on) {
         sg_fence(); /* [S7] */
         return;
@@ -294,6 +307,14 @@ int sc__tx_room(struct op *op, uint64_t need, struct tx_room *ret)
     }
     ret->pos = d->tx_tail - d->tx_base;
     return 0;
+}
+
+bool sc__tx_acked(struct desc *d)
+{
+    if (sg_load_acquire_u64(&d->slot->d.tx_head) == d->tx_tail)
+        return true;
+    want_set(d, true);
+    return sg_load_acquire_u64(&d->slot->d.tx_head) == d->tx_tail; /* [S7] */
 }
 
 bool sc__tx_writable(struct desc *d)

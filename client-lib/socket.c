@@ -195,9 +195,45 @@ int sc_socket_from_fileno(sc_lib *lib, int fileno, int type, sc_sock **out)
     return rc;
 }
 
+/* SO_LINGER: does the close of this handle, the last one, wait? Not when it resets, for unread data. */
+static bool lingers(const struct sc_sock *s)
+{
+    struct desc *d = s->d;
+    struct line l;
+
+    if (!d->linger_s || d->handles != 1 || __atomic_load_n(&s->snd_ms, __ATOMIC_RELAXED) == 0)
+        return false;
+    sc__line_read(d, &l);
+    return l.state == SG_ST_CONNECTED && l.rx_tail == d->rx_head;
+}
+
+/* Nothing more is sent; wait until the peer has all, at most as long as SO_LINGER says. `own` is a handle
+ * that nobody else knows, for that of the caller is closed already. */
+static void linger(struct sc_sock *own)
+{
+    struct sg_cmd cmd = {.op = SG_CMD_SHUTDOWN, .arg0 = SG_SHUT_WR};
+    struct op op;
+    struct line l;
+    int rc = sc__op_begin(&op, own, INT64_C(1000) * own->d->linger_s, false);
+
+    if (rc)
+        return;
+    op.d->tx_shut = true;
+    rc = sc__op_command(&op, &cmd, NULL);
+    while (rc >= 0) {
+        sc__line_read(op.d, &l);
+        if (l.state != SG_ST_CONNECTED || sc__tx_acked(op.d))
+            break;
+        rc = sc__op_block(&op);
+    }
+    sc__op_end(&op, 0);
+}
+
 int sc_close(sc_sock *s)
 {
+    struct sc_sock *own;
     struct desc *d;
+    bool waits;
 
     if (!s)
         return -EINVAL;
@@ -205,11 +241,19 @@ int sc_close(sc_sock *s)
     if (__atomic_exchange_n(&s->closed, 1, __ATOMIC_ACQ_REL) || sc__lib_foreign(s->lib))
         return 0;
     pthread_mutex_lock(&d->lock);
-    if (--d->handles == 0)
-        desc_close(d);
+    waits = lingers(s);
     pthread_mutex_lock(&d->ch->lock);
     sc__channel_changed(d->ch, d); /* Those who are blocked in this handle find it closed. */
     pthread_mutex_unlock(&d->ch->lock);
+    pthread_mutex_unlock(&d->lock);
+    own = waits ? sc__handle_new(s->lib, d, sc__profile(s)) : NULL;
+    if (own) {
+        linger(own);
+        sc__handle_free(own);
+    }
+    pthread_mutex_lock(&d->lock);
+    if (--d->handles == 0)
+        desc_close(d);
     pthread_mutex_unlock(&d->lock);
     return 0;
 }
@@ -368,6 +412,7 @@ static int accept_take(struct op *op, sc_sock *conn)
     rc = sc__command_wait(op->d->ch, &p);
     pthread_mutex_lock(&op->d->lock);
     conn->d->connected = rc >= 0;
+    conn->d->linger_s = op->d->linger_s;
     return rc < 0 ? rc : 0;
 }
 
@@ -456,6 +501,20 @@ static int connect_stream(struct op *op, struct sg_cmd *cmd)
         rc = sc__op_block(op);
     }
     return rc == -EAGAIN ? -EINPROGRESS : rc;
+}
+
+int sc__connect_fastopen(struct op *op, const sc_addr *to)
+{
+    struct sg_cmd opt = {.op = SG_CMD_SETOPT, .arg0 = 6, .arg1 = SC_TCP_FASTOPEN_CONNECT, .value = 1};
+    struct sg_cmd cmd = {.op = SG_CMD_CONNECT};
+    int rc;
+
+    if (!to)
+        return -EINVAL;
+    rc = sc__addr_to_cmd(to, op->d->family, &cmd);
+    if (!rc)
+        rc = sc__op_command(op, &opt, NULL);
+    return rc < 0 ? rc : connect_stream(op, &cmd);
 }
 
 int sc_connect(sc_sock *s, const sc_addr *addr)

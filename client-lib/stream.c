@@ -91,7 +91,7 @@ static ssize_t line_take(struct op *op, uint8_t *buf, size_t n)
     return got;
 }
 
-static ssize_t put_once(struct op *op, const void *buf, size_t n, bool whole)
+static ssize_t put_once(struct op *op, const void *buf, size_t n, bool whole, bool more)
 {
     struct desc *d = op->d;
     const sc_profile *p = sc__profile(op->s);
@@ -118,16 +118,17 @@ static ssize_t put_once(struct op *op, const void *buf, size_t n, bool whole)
     if (n > room.free)
         n = (size_t)room.free;
     sg_bytes_put(room.base, room.log2, room.pos, buf, n);
+    sc__tx_more(d, more);
     sc__tx_advance(d, d->tx_tail + n);
     return (ssize_t)n;
 }
 
-ssize_t sc__stream_put(struct op *op, const void *buf, size_t n, bool whole)
+ssize_t sc__stream_put(struct op *op, const void *buf, size_t n, bool whole, bool more)
 {
     ssize_t rc;
 
     do
-        rc = put_once(op, buf, n, whole);
+        rc = put_once(op, buf, n, whole, more);
     while (rc == TX_LOOK_AGAIN);
     return rc;
 }
@@ -283,12 +284,12 @@ ssize_t sc_recvfrom_into(sc_sock *s, void *buf, size_t size, ssize_t n, int flag
  * --------------------------------------------------------------------------------- */
 
 /* Send from a locked stream: all, or the first piece that fits; *sent counts. 0 or an error. */
-static int stream_send(struct op *op, const void *buf, size_t n, bool all, size_t *sent)
+static int stream_send(struct op *op, const void *buf, size_t n, bool all, bool more, size_t *sent)
 {
     ssize_t rc = 0;
 
     while (*sent < n) {
-        rc = sc__stream_put(op, (const uint8_t *)buf + *sent, n - *sent, false);
+        rc = sc__stream_put(op, (const uint8_t *)buf + *sent, n - *sent, false, more);
         if (rc > 0)
             *sent += (size_t)rc;
         if (rc == -EAGAIN)
@@ -325,11 +326,13 @@ ssize_t sc_sendmsg(sc_sock *s, const void *buf, size_t n, int flags, const sc_ad
     if (rc)
         return rc;
     if (op.d->type != SG_SOCK_STREAM) {
-        rc = dgram_send(&op, buf, n, to, info);
+        rc = f & (MSGF_MORE | MSGF_FASTOPEN) ? -EOPNOTSUPP : dgram_send(&op, buf, n, to, info);
+    } else if (f & MSGF_FASTOPEN && (rc = sc__connect_fastopen(&op, to)) < 0) {
+        ; /* Not yet, or not at all. */
     } else if (n == 0 && !to && sc__profile(s)->empty_send_fails) {
         rc = op.nonblock ? -EAGAIN : -ETIMEDOUT;
     } else {
-        rc = stream_send(&op, buf, n, sc__profile(s)->send_loops, &sent);
+        rc = stream_send(&op, buf, n, sc__profile(s)->send_loops, f & MSGF_MORE, &sent);
         if (sent)
             rc = (ssize_t)sent;
     }
@@ -357,11 +360,11 @@ int sc_sendall(sc_sock *s, const void *buf, size_t n, int flags, size_t *sent)
     rc = begin(&op, s, buf, n, flags, true, &f);
     if (!rc) {
         if (op.d->type != SG_SOCK_STREAM)
-            rc = dgram_send(&op, buf, n, NULL, NULL);
+            rc = f & MSGF_MORE ? -EOPNOTSUPP : dgram_send(&op, buf, n, NULL, NULL);
         else if (op.nonblock && n)
-            rc = sc__stream_put(&op, buf, n, true);
+            rc = sc__stream_put(&op, buf, n, true, f & MSGF_MORE);
         else
-            rc = stream_send(&op, buf, n, true, &count);
+            rc = stream_send(&op, buf, n, true, f & MSGF_MORE, &count);
         if (rc == -EAGAIN && op.nonblock)
             rc = sc__op_block(&op); /* -ENETDOWN, if that is why */
         if (rc > 0)
@@ -527,7 +530,7 @@ int sc_write(sc_sock *s, const void *buf, size_t n, size_t *put)
 
     if (!rc) {
         if (op.d->type == SG_SOCK_STREAM) {
-            rc = stream_send(&op, buf, n, true, &count);
+            rc = stream_send(&op, buf, n, true, false, &count);
         } else {
             rc = dgram_send(&op, buf, n, NULL, NULL);
             count = rc > 0 ? (size_t)rc : 0;

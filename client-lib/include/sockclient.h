@@ -348,8 +348,9 @@ SC_API int sc_connect(sc_sock *s, const sc_addr *addr);
 SC_API int sc_shutdown(sc_sock *s, int how);
 
 /**
- * Close the handle; the last handle closes the socket. Does not wait for the network, only for room in the
- * command ring, which a running daemon empties at once. Calls that are blocked on the handle
+ * Close the handle; the last handle closes the socket. Waits for the network only where SO_LINGER with a
+ * time asks for it and the socket blocks (what is not acknowledged in that time is still sent afterwards),
+ * else for no more than room in the command ring. Calls that are blocked on the handle
  * in other threads return -EBADF. The daemon then sends what is queued and FIN; if data had arrived that was
  * not read, it sends RST instead, so that the peer learns of the loss (RFC 1122 4.2.2.13). Closing a listener
  * leaves its accepted connections alone. The handle stays valid for sc_release() only (other calls: -EBADF).
@@ -375,6 +376,9 @@ SC_API int sc_getpeername(sc_sock *s, sc_addr *out);
 #define SC_MSG_PEEK        0x1000000 /* leave what is received in the socket; never fills */
 #define SC_MSG_DONTWAIT    0x2000000 /* this call does not block */
 #define SC_MSG_WAITALL     0x4000000 /* streams: fill, as sc_recv_full() does */
+/* Of sending on streams; datagrams: -EOPNOTSUPP. */
+#define SC_MSG_MORE        0x8000000  /* more will follow: a partial segment waits for it, 200 ms at most */
+#define SC_MSG_FASTOPEN    0x10000000 /* sc_sendto() and sc_sendmsg() connect as well, see there */
 
 /** Largest datagram over IPv4, in bytes. */
 #define SC_DGRAM_BYTES_MAX 65507
@@ -480,6 +484,10 @@ SC_API int sc_sendall(sc_sock *s, const void *buf, size_t n, int flags, size_t *
 /**
  * Send one datagram to an address; an unbound socket gets a port first. Allowed on a connected UDP socket.
  * TCP ignores the address and does as sc_send(). Blocks while the send queue is full.
+ * SC_MSG_FASTOPEN on a new TCP socket connects to the address (RFC 7413). With a cookie of that server the
+ * data goes out on the SYN, and the call returns once it is queued: how the attempt ends a later call tells.
+ * Without one, blocking, it sends when the connection stands; non-blocking: -EINPROGRESS, nothing queued.
+ * Errors of sc_connect(); -EINVAL without an address.
  * @param to  NULL as in sc_send()
  * @return as sc_send(); -EAFNOSUPPORT (not IPv4), -EADDRNOTAVAIL (port 0)
  */
@@ -574,67 +582,70 @@ SC_API int sc_setblocking(sc_sock *s, int flag);
 SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 
 /* Levels that every profile accepts beside its own. With them, names are those below. */
-#define SC_SOL_IP              0x1000002
-#define SC_SOL_SOCKET          0x1000001
-#define SC_SOL_TCP             0x1000006
-#define SC_SOL_UDP             0x1000011
-#define SC_SOL_IPV6            0x1000029
-#define SC_SOL_ICMPV6          0x100003a
-#define SC_SOL_RAW             0x10000ff
+#define SC_SOL_IP               0x1000002
+#define SC_SOL_SOCKET           0x1000001
+#define SC_SOL_TCP              0x1000006
+#define SC_SOL_UDP              0x1000011
+#define SC_SOL_IPV6             0x1000029
+#define SC_SOL_ICMPV6           0x100003a
+#define SC_SOL_RAW              0x10000ff
 
 /* Option names at SC_SOL_SOCKET (Linux's numbers). */
-#define SC_SO_REUSEADDR        2 /* int: bind although TIME_WAIT holds the port; accepted in every state */
-#define SC_SO_TYPE             3 /* int, get only: the type in the profile's numbers */
-#define SC_SO_ERROR            4 /* int, get only: takes the waiting error (positive Linux errno) */
-#define SC_SO_BROADCAST        6 /* int: allow datagrams to broadcast addresses */
-#define SC_SO_SNDBUF           7 /* int: bytes of the send queue, rounded up to a power of two */
-#define SC_SO_RCVBUF           8 /* int: bytes of the receive queue, likewise; UDP: exactly, 4,096 at least */
-#define SC_SO_KEEPALIVE        9 /* int: probe an idle connection (RFC 9293 3.8.4) */
-#define SC_SO_LINGER           13 /* struct sc_linger */
-#define SC_SO_REUSEPORT        15 /* int, UDP: share a port with sockets of the same user; flows are spread */
-#define SC_SO_RCVTIMEO         20 /* struct timeval, or int in milliseconds; 0: for ever. Receive, accept */
-#define SC_SO_SNDTIMEO         21 /* the same of sending and connect */
-#define SC_SO_MAX_PACING_RATE  47 /* int: bytes a second that are sent at most; -1: no bound */
-#define SC_SO_ACCEPTCONN       30 /* int, get only: 1 for a listener */
+#define SC_SO_REUSEADDR         2 /* int: bind although TIME_WAIT holds the port; accepted in every state */
+#define SC_SO_TYPE              3 /* int, get only: the type in the profile's numbers */
+#define SC_SO_ERROR             4 /* int, get only: takes the waiting error (positive Linux errno) */
+#define SC_SO_BROADCAST         6 /* int: allow datagrams to broadcast addresses */
+#define SC_SO_SNDBUF            7 /* int: bytes of the send queue, rounded up to a power of two */
+#define SC_SO_RCVBUF            8 /* int: bytes of the receive queue, likewise; UDP: exactly, from 4 KiB */
+#define SC_SO_KEEPALIVE         9  /* int: probe an idle connection (RFC 9293 3.8.4) */
+#define SC_SO_LINGER            13 /* struct sc_linger */
+#define SC_SO_REUSEPORT         15 /* int, UDP: share a port with sockets of the same user; flows spread */
+#define SC_SO_RCVTIMEO          20 /* struct timeval, or int in milliseconds; 0: for ever. Receive, accept */
+#define SC_SO_SNDTIMEO          21 /* the same of sending and connect */
+#define SC_SO_MAX_PACING_RATE   47 /* int: bytes a second that are sent at most; -1: no bound */
+#define SC_SO_ACCEPTCONN        30 /* int, get only: 1 for a listener */
 /* Option names at SC_SOL_IPV6. All take an int. */
-#define SC_IPV6_V6ONLY         26 /* leave IPv4 to others; before bind only */
-#define SC_IPV6_MULTICAST_IF   17 /* number of the interface that multicasts leave on; 0: by the route */
-#define SC_IPV6_MULTICAST_HOPS 18 /* hop limit of multicasts, 0..255; 0: they don't leave the host */
-#define SC_IPV6_MULTICAST_LOOP 19 /* multicasts come back to members on this daemon (default: 1) */
+#define SC_IPV6_V6ONLY          26 /* leave IPv4 to others; before bind only */
+#define SC_IPV6_MULTICAST_IF    17 /* number of the interface that multicasts leave on; 0: by the route */
+#define SC_IPV6_MULTICAST_HOPS  18 /* hop limit of multicasts, 0..255; 0: they don't leave the host */
+#define SC_IPV6_MULTICAST_LOOP  19 /* multicasts come back to members on this daemon (default: 1) */
 /* The same, for datagram sockets; see sc_recvmsg(). */
-#define SC_IPV6_RECVPKTINFO    49
-#define SC_IPV6_RECVHOPLIMIT   51
-#define SC_IPV6_RECVTCLASS     66
-#define SC_IPV6_CHECKSUM       7 /* raw: offset of a checksum that the daemon makes and checks; -1: none */
+#define SC_IPV6_RECVPKTINFO     49
+#define SC_IPV6_RECVHOPLIMIT    51
+#define SC_IPV6_RECVTCLASS      66
+#define SC_IPV6_CHECKSUM        7 /* raw: offset of a checksum that the daemon makes and checks; -1: none */
 /* Option names at SC_SOL_IP, for datagram sockets. All take an int. */
-#define SC_IP_PKTINFO          8 /* see sc_recvmsg() */
-#define SC_IP_RECVTTL          12
-#define SC_IP_RECVTOS          13
-#define SC_IP_HDRINCL          3  /* raw: what is sent begins with the IPv4 header */
-#define SC_IP_TOS              1  /* type of service of what is sent, 0..255 */
-#define SC_IP_TTL              2  /* time to live of what is sent, 1..255 */
-#define SC_IP_MULTICAST_TTL    33 /* time to live of multicasts, 0..255; 0: they don't leave the host */
+#define SC_IP_PKTINFO           8 /* see sc_recvmsg() */
+#define SC_IP_RECVTTL           12
+#define SC_IP_RECVTOS           13
+#define SC_IP_HDRINCL           3  /* raw: what is sent begins with the IPv4 header */
+#define SC_IP_TOS               1  /* type of service of what is sent, 0..255 */
+#define SC_IP_TTL               2  /* time to live of what is sent, 1..255 */
+#define SC_IP_MULTICAST_TTL     33 /* time to live of multicasts, 0..255; 0: they don't leave the host */
 /* Option name at SC_SOL_RAW and SC_SOL_ICMPV6, for raw sockets. */
-#define SC_ICMP_FILTER         1 /* uint32_t: a bit for each type that isn't heard */
-#define SC_ICMP6_FILTER        1 /* struct icmp6_filter of <netinet/icmp6.h>, set only */
+#define SC_ICMP_FILTER          1 /* uint32_t: a bit for each type that isn't heard */
+#define SC_ICMP6_FILTER         1 /* struct icmp6_filter of <netinet/icmp6.h>, set only */
 /* Option names at SC_SOL_UDP. */
-#define SC_UDP_SEGMENT         103 /* int: what is longer is sent as datagrams of so many bytes; 0: off */
+#define SC_UDP_SEGMENT          103 /* int: what is longer is sent as datagrams of so many bytes; 0: off */
 /* Option names at SC_SOL_TCP. All take an int, but where another type is named. */
-#define SC_TCP_NODELAY         1  /* no Nagle delay (RFC 9293 3.7.4) */
-#define SC_TCP_MAXSEG          2  /* bytes of a segment, before connect */
-#define SC_TCP_CORK            3  /* hold back partial segments */
-#define SC_TCP_KEEPIDLE        4  /* seconds until the first keep-alive probe */
-#define SC_TCP_KEEPINTVL       5  /* seconds between probes */
-#define SC_TCP_KEEPCNT         6  /* probes until the connection is given up */
-#define SC_TCP_INFO            11 /* struct tcp_info of <linux/tcp.h>, get only; docs/options.md */
-#define SC_TCP_QUICKACK        12 /* don't delay acknowledgements */
-#define SC_TCP_CONGESTION      13 /* char[]: congestion control, "cubic", "reno", "bbr"; -ENOENT: unknown */
-#define SC_TCP_USER_TIMEOUT    18 /* milliseconds that sent data may stay unacknowledged; 0: the default */
+#define SC_TCP_NODELAY          1  /* no Nagle delay (RFC 9293 3.7.4) */
+#define SC_TCP_MAXSEG           2  /* bytes of a segment, before connect */
+#define SC_TCP_CORK             3  /* hold back partial segments */
+#define SC_TCP_KEEPIDLE         4  /* seconds until the first keep-alive probe */
+#define SC_TCP_KEEPINTVL        5  /* seconds between probes */
+#define SC_TCP_KEEPCNT          6  /* probes until the connection is given up */
+#define SC_TCP_INFO             11 /* struct tcp_info of <linux/tcp.h>, get only; docs/options.md */
+#define SC_TCP_QUICKACK         12 /* don't delay acknowledgements */
+#define SC_TCP_CONGESTION       13 /* char[]: congestion control, "cubic", "reno", "bbr"; -ENOENT: unknown */
+#define SC_TCP_USER_TIMEOUT     18 /* milliseconds that sent data may stay unacknowledged; 0: the default */
+#define SC_TCP_FASTOPEN         23 /* listener: Fast Open, for so many connections */
+#define SC_TCP_FASTOPEN_CONNECT 30 /* sc_connect() leaves the SYN to the first data (RFC 7413) */
 
 /** Value of SO_LINGER; layout of POSIX's struct linger. */
 struct sc_linger {
-    int onoff; /* 0: sc_close() as described there. 1 with 0 seconds: it sends RST and drops what is queued */
-    int linger; /* seconds */
+    int onoff;  /* 0: sc_close() as described there. 1 with 0 seconds: it sends RST and drops what is queued;
+                * with more it waits, on blocking sockets, until the peer has acknowledged everything */
+    int linger; /* seconds that it waits at most */
 };
 
 /* Option names at SC_SOL_IP about groups. All but the first take addresses and can be set only. */

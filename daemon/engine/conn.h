@@ -79,6 +79,7 @@ struct tcp_options_set {
 #define TF_LIMIT_MASK      (3u << TF_LIMIT_SHIFT)
 #define TF_RATE_APP        (1u << 24) /* rate_bytes were all that the application had to send */
 #define TF_RARE            (1u << 25) /* the connection's tcp_rare is in use */
+#define TF_MORE            (1u << 27) /* MSG_MORE: more will follow what is queued */
 #define TF_ECE             (1u << 26) /* congestion marks came: every ACK echoes them until CWR comes */
 
 #define TF_FASTOPEN        (1u << 31) /* SYN_RCVD by Fast Open: data may pass already */

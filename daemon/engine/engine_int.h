@@ -376,6 +376,8 @@ void sock_unlink(struct engine *e, struct sock *s);
  * s->rx. False: it lied (fault raised). Needs a slot.
  */
 bool sock_pull(struct engine *e, struct sock *s);
+/** MSG_MORE was given with what was written last. Needs a slot. */
+bool sock_says_more(struct engine *e, const struct sock *s);
 /** The receive side of sock_pull() alone, which every segment may ask for. Does nothing without a slot. */
 void sock_pull_rx(struct engine *e, struct sock *s);
 

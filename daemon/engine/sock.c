@@ -138,6 +138,11 @@ bool sock_pull(struct engine *e, struct sock *s)
     return true;
 }
 
+bool sock_says_more(struct engine *e, const struct sock *s)
+{
+    return sg_load_relaxed_u32(&sock_session(e, s->sid)->v.slots[s->slot].a.want) & SG_WANT_MORE;
+}
+
 /* Only the receive side, for the window: cheap enough for every segment. */
 void sock_pull_rx(struct engine *e, struct sock *s)
 {

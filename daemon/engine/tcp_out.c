@@ -391,7 +391,7 @@ static bool small_ok(const struct tcp_conn *c, uint32_t len, uint64_t avail)
         return false;
     if (c->flags & TF_FLUSH)
         return true;
-    if (c->s.opts & SO_F_CORK)
+    if (c->s.opts & SO_F_CORK || c->flags & TF_MORE)
         return false;
     if (c->s.opts & SO_F_NODELAY)
         return true;
@@ -459,7 +459,8 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
     uint32_t end = o.seq + len + fin;
     bool idle = tcp_flight(c) == 0;
 
-    if (len && len == tcp_unsent(c))
+    /* RFC 9293 3.9.1.2; what MSG_MORE continues isn't pushed, unless it goes out alone (as in Linux). */
+    if (len && len == tcp_unsent(c) && (c->flags & (TF_MORE | TF_OVERRIDE)) != TF_MORE)
         o.flags |= TCP_PSH;
     if (fin)
         o.flags |= TCP_FIN;

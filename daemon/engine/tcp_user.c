@@ -165,6 +165,10 @@ void tcp_user_close(struct engine *e, struct tcp_conn *c)
 
 void tcp_kick(struct engine *e, struct tcp_conn *c)
 {
+    if (sock_says_more(e, &c->s))
+        c->flags |= TF_MORE;
+    else
+        c->flags &= ~TF_MORE;
     if (c->flags & TF_SYN_DEFERRED && c->s.tx.tail != c->s.tx.head)
         tcp_fastopen_start(e, c);
     if (c->state < TCPS_ESTABLISHED && !tcp_fastopen_pending(c))

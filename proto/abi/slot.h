@@ -83,6 +83,8 @@ enum sg_state {
 
 /* slot.a.want: what the application waits for; without the bit no event is posted for it. */
 #define SG_WANT_TX    (1u << 0) /* an event when send space comes free */
+/* And what it says of what it wrote last, before tx_tail [S2]. */
+#define SG_WANT_MORE  (1u << 1) /* TCP: more will follow (MSG_MORE): a partial segment may wait for it */
 
 /* slot.d.rx_log2, tx_log2: beside the size class. */
 #define SG_LOG2_MASK  0x1fu

@@ -157,6 +157,58 @@ def ipv6_duplicate_address(env):
 
 
 
+@case
+def ipv6_fast_open(env):
+    """MSG_FASTOPEN: the first connection asks for a cookie, the data of the others rides on the SYN."""
+    fast_open, both_sides = 23, "3"
+    start(env)
+    wait_usable(env)
+    with open("/proc/sys/net/ipv4/tcp_fastopen", "w", encoding="ascii") as f:
+        f.write(both_sides)
+    with socket.socket(socket.AF_INET6) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, fast_open, 5)
+        listener.bind((KERNEL6, 7007))
+        listener.listen(5)
+        listener.settimeout(10 * harness.PATIENCE)
+        peer = env.start("ipv6_peer", "tcp-fast", KERNEL6, 7007, 3)
+        for _ in range(3):
+            with listener.accept()[0] as conn:
+                check_equal(harness.receive_exactly(conn, 4), b"fast", "data")
+                conn.sendall(b"open")
+                check_equal(conn.recv(1), b"", "end of file")
+        peer.expect_success()
+    check_equal(peer.lines(), ["open"] * 3, "what came back")
+    check_equal(env.stats()["TcpFastOpenActive"], 2, "SYNs whose data was taken")
+
+
+@case
+def ipv6_linger(env):
+    """Close waits for the peer to acknowledge everything, but not longer than SO_LINGER says; nothing is lost."""
+    start(env)
+    wait_usable(env)
+    size = 300000
+    for seconds, reads_at_once in ((1, False), (60, True)):
+        with socket.socket(socket.AF_INET6) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            listener.bind((KERNEL6, 7008))
+            listener.listen(1)
+            listener.settimeout(10 * harness.PATIENCE)
+            peer = env.start("ipv6_peer", "tcp-linger", KERNEL6, 7008, 50000 if not reads_at_once else size, seconds)
+            conn, _ = listener.accept()
+            with conn:
+                got = harness.receive_all(conn) if reads_at_once else b""
+                line = peer.wait_line("^closed after")
+                took = int(re.search(r"after (\d+) ms", peer.lines()[-1]).group(1))
+                if reads_at_once:
+                    check_equal(len(got), size, "bytes")
+                    check(took < 60000, f"it waited for all of SO_LINGER: {took} ms")
+                else:
+                    check(took >= 1000, f"it did not wait: {took} ms, {line}")
+                    check_equal(len(harness.receive_all(conn)), 50000, "what was left is sent afterwards")
+            peer.expect_success()
+
+
 def listener_reports(link, group, seconds):
     """Types of the records about the group in MLDv2 reports on the wire, until one came or the time is over."""
     found = []

@@ -4,6 +4,8 @@
  *
  *     ipv6_peer tcp-echo PORT             takes one connection and sends back what it gets
  *     ipv6_peer tcp-client ADDRESS PORT   sends standard input, then writes what comes back
+ *     ipv6_peer tcp-linger ADDRESS PORT BYTES SECONDS   closes with SO_LINGER, says how long it took
+ *     ipv6_peer tcp-fast ADDRESS PORT COUNT   so many connections by MSG_FASTOPEN; prints what comes back
  *     ipv6_peer udp-echo PORT COUNT       sends that many datagrams back
  *     ipv6_peer info-echo PORT COUNT      the same, from where they were sent to; says what it was told
  *     ipv6_peer ping ADDRESS COUNT        echo requests through a raw socket
@@ -14,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "sockclient.h"
 
@@ -87,6 +90,44 @@ static void tcp_client(sc_lib *lib, const char *host, const char *port)
         (void)fwrite(buf, 1, (size_t)n, stdout);
     must("recv", n);
     sc_release(s);
+}
+
+static void tcp_linger(sc_lib *lib, const char *host, const char *port, int bytes, int seconds)
+{
+    static uint8_t buf[PIECE_BYTES];
+    const struct sc_linger v = {.onoff = 1, .linger = seconds};
+    sc_addr to = address(host, port);
+    sc_sock *s = open_socket(lib, SC_STREAM);
+    struct timespec before, after;
+
+    must("connect", sc_connect(s, &to));
+    must("linger", sc_setsockopt(s, SC_SOL_SOCKET, SC_SO_LINGER, &v, sizeof(v)));
+    for (; bytes > 0; bytes -= PIECE_BYTES)
+        must("send", sc_sendall(s, buf, (size_t)(bytes < PIECE_BYTES ? bytes : PIECE_BYTES), 0, NULL));
+    (void)clock_gettime(CLOCK_MONOTONIC, &before);
+    must("close", sc_close(s));
+    (void)clock_gettime(CLOCK_MONOTONIC, &after);
+    printf("closed after %ld ms\n",
+           (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000);
+    sc_release(s);
+}
+
+static void tcp_fast(sc_lib *lib, const char *host, const char *port, int count)
+{
+    sc_addr to = address(host, port);
+    char buf[16];
+
+    while (count-- > 0) {
+        sc_sock *s = open_socket(lib, SC_STREAM);
+        ssize_t n;
+
+        must("sendto", sc_sendto(s, "fast", 4, SC_MSG_FASTOPEN, &to));
+        n = sc_recv(s, buf, sizeof(buf), 0);
+        must("recv", n);
+        printf("%.*s\n", (int)n, buf);
+        fflush(stdout);
+        sc_release(s);
+    }
 }
 
 static void udp_echo(sc_lib *lib, const char *port, int count)
@@ -190,6 +231,10 @@ int main(int argc, char **argv)
         tcp_echo(lib, argv[2]);
     else if (argc == 4 && !strcmp(argv[1], "tcp-client"))
         tcp_client(lib, argv[2], argv[3]);
+    else if (argc == 6 && !strcmp(argv[1], "tcp-linger"))
+        tcp_linger(lib, argv[2], argv[3], atoi(argv[4]), atoi(argv[5]));
+    else if (argc == 5 && !strcmp(argv[1], "tcp-fast"))
+        tcp_fast(lib, argv[2], argv[3], atoi(argv[4]));
     else if (argc == 4 && !strcmp(argv[1], "udp-echo"))
         udp_echo(lib, argv[2], atoi(argv[3]));
     else if (argc == 4 && !strcmp(argv[1], "info-echo"))

@@ -73,6 +73,68 @@ Test(nagle, nodelay_flushes_what_a_cork_holds_and_nothing_later)
     peer_stop(&p);
 }
 
+/* MSG_MORE with what is written next, or not. */
+static void more(struct peer *p, bool on)
+{
+    struct sg_slot_app *a = &p->h.slots[p->slot].a;
+
+    a->want = on ? a->want | SG_WANT_MORE : a->want & ~SG_WANT_MORE;
+}
+
+Test(more, a_partial_segment_waits_for_what_follows)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    set(&p, O_NODELAY, 1); /* which MSG_MORE goes before */
+    more(&p, true);
+    peer_write(&p, 100);
+    peer_write(&p, 100);
+    seg_none(&p);
+    more(&p, false);
+    peer_write(&p, 50);
+    cr_assert_eq(seg_expect(&p, .seq = 1, .len = 250).flags & TCP_PSH, TCP_PSH);
+    peer_write(&p, 10);
+    seg_expect(&p, .seq = 251, .len = 10);
+    peer_stop(&p);
+}
+
+Test(more, whole_segments_go_at_once_and_are_not_pushed)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    more(&p, true);
+    peer_write(&p, 1460 * 2 + 100);
+    cr_assert_eq(seg_expect(&p, .seq = 1, .len = 1460).flags & TCP_PSH, 0);
+    cr_assert_eq(seg_expect(&p, .seq = 1461, .len = 1460).flags & TCP_PSH, 0);
+    seg_none(&p);
+    peer_write(&p, 1360);
+    cr_assert_eq(seg_expect(&p, .seq = 2921, .len = 1460).flags & TCP_PSH, 0, "the last of what is queued");
+    peer_stop(&p);
+}
+
+Test(more, what_nothing_follows_goes_when_it_has_waited_or_at_the_end)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    more(&p, true);
+    peer_write(&p, 100);
+    seg_none(&p);
+    cr_assert_leq(peer_wait_tx(&p, 1000000), 250000);
+    cr_assert_eq(seg_expect(&p, .seq = 1, .len = 100).flags & TCP_PSH, TCP_PSH);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 101});
+    peer_write(&p, 100);
+    seg_none(&p);
+    cr_assert_eq(app_shutdown(&p.h, p.slot, SG_SHUT_WR), 0);
+    seg_expect(&p, .seq = 101, .len = 100, .flags = TCP_ACK | TCP_PSH | TCP_FIN);
+    peer_stop(&p);
+}
+
 Test(push, stands_on_the_last_segment_of_what_is_queued) /* RFC 9293 3.9.1.2 */
 {
     struct peer p;

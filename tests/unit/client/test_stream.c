@@ -672,6 +672,124 @@ Test(stream, a_full_ring_asks_for_an_event_and_a_free_one_does_not)
     env_close(&e);
 }
 
+Test(stream, more_to_come_is_said_with_the_bytes)
+{
+    struct env e = env_open("posix");
+    sc_sock *s = stream_to(&e, PORT_SCRIPT);
+    struct fake_seen seen;
+
+    cr_assert_eq(sc_send(s, "head", 4, SC_MSG_MORE), 4);
+    fake_seen(e.f, sc_fileno(s), &seen);
+    cr_assert_eq(seen.want, 2);
+    cr_assert_eq(sc_sendall(s, "body", 4, 0x8000, NULL), 0, "Linux's number");
+    fake_seen(e.f, sc_fileno(s), &seen);
+    cr_assert_eq(seen.want, 2);
+    cr_assert_eq(sc_send(s, "tail", 4, 0), 4);
+    fake_seen(e.f, sc_fileno(s), &seen);
+    cr_assert_eq(seen.want, 0);
+    cr_assert_eq(sc_send(dgram_new(&e), "x", 1, SC_MSG_MORE), -EOPNOTSUPP);
+    env_close(&e);
+}
+
+Test(stream, fast_open_connects_and_sends)
+{
+    struct env e = env_open("posix");
+    sc_addr to = addr_of(PORT_ECHO), silent = addr_of(PORT_SILENT), refused = addr_of(PORT_REFUSED);
+    sc_sock *s = stream_new(&e);
+    char buf[8];
+
+    cr_assert_eq(sc_sendto(s, "fast", 4, SC_MSG_FASTOPEN, NULL), -EINVAL);
+    cr_assert_eq(sc_sendto(s, "fast", 4, SC_MSG_FASTOPEN, &to), 4);
+    cr_assert_eq(sc_recv(s, buf, 8, 0), 4);
+    cr_assert_arr_eq(buf, "fast", 4);
+    cr_assert_eq(sc_sendto(s, "fast", 4, SC_MSG_FASTOPEN, &to), -EISCONN);
+    cr_assert_eq(sc_sendto(stream_new(&e), "fast", 4, 0x20000000, &refused), -ECONNREFUSED);
+    s = stream_new(&e);
+    cr_assert_eq(sc_sendto(s, "fast", 4, SC_MSG_FASTOPEN | SC_MSG_DONTWAIT, &silent), -EINPROGRESS);
+    cr_assert_eq(sc_sendto(s, "fast", 4, SC_MSG_FASTOPEN | SC_MSG_DONTWAIT, &silent), -EALREADY);
+    cr_assert_eq(sc_sendto(dgram_new(&e), "x", 1, SC_MSG_FASTOPEN, &to), -EOPNOTSUPP);
+    env_close(&e);
+}
+
+static void set_linger(sc_sock *s, int seconds)
+{
+    struct sc_linger v = {.onoff = 1, .linger = seconds};
+
+    cr_assert_eq(sc_setsockopt(s, SC_SOL_SOCKET, SC_SO_LINGER, &v, sizeof(v)), 0);
+}
+
+static uint32_t closes(struct env *e)
+{
+    struct fake_seen seen;
+
+    fake_settle(e->f);
+    fake_seen(e->f, 0, &seen);
+    return seen.closes;
+}
+
+static void *close_thread(void *s)
+{
+    cr_assert_eq(sc_close(s), 0);
+    return NULL;
+}
+
+Test(stream, lingering_close_waits_until_the_peer_has_all)
+{
+    struct env e = env_open("posix");
+    sc_sock *s = stream_to(&e, PORT_SCRIPT);
+    int number = sc_fileno(s);
+    struct fake_seen seen;
+    pthread_t t;
+
+    set_linger(s, 10000);
+    cr_assert_eq(sc_send(s, "12345678", 8, 0), 8);
+    cr_assert_eq(pthread_create(&t, NULL, close_thread, s), 0);
+    do
+        fake_seen(e.f, number, &seen);
+    while (seen.shutdown_how != 2 && !seen.closes);
+    cr_assert_eq(closes(&e), 0);
+    cr_assert_eq(fake_consume(e.f, number, NULL, 4), 4);
+    cr_assert_eq(closes(&e), 0, "half is not all");
+    cr_assert_eq(sc_send(s, "x", 1, 0), -EBADF, "it is closed to everyone");
+    cr_assert_eq(fake_consume(e.f, number, NULL, 4), 4);
+    cr_assert_eq(pthread_join(t, NULL), 0);
+    cr_assert_eq(closes(&e), 1);
+    env_close(&e);
+}
+
+Test(stream, lingering_close_waits_no_longer_than_it_may)
+{
+    struct env e = env_open("posix");
+    sc_sock *s = stream_to(&e, PORT_SCRIPT);
+    uint64_t before = now_ms();
+
+    set_linger(s, 1);
+    cr_assert_eq(sc_send(s, "12345678", 8, 0), 8);
+    cr_assert_eq(sc_close(s), 0);
+    cr_assert_geq(now_ms() - before, 1000);
+    cr_assert_eq(closes(&e), 1);
+    env_close(&e);
+}
+
+Test(stream, close_without_blocking_or_with_unread_data_does_not_linger)
+{
+    struct env e = env_open("posix");
+    sc_sock *s = stream_to(&e, PORT_SCRIPT), *unread = stream_to(&e, PORT_SCRIPT);
+
+    set_linger(s, 10000);
+    sc_setblocking(s, 0);
+    cr_assert_eq(sc_send(s, "12345678", 8, 0), 8);
+    cr_assert_eq(sc_close(s), 0);
+    cr_assert_eq(closes(&e), 1);
+    set_linger(unread, 10000);
+    cr_assert_eq(sc_send(unread, "12345678", 8, 0), 8);
+    cr_assert_eq(fake_push(e.f, sc_fileno(unread), "x", 1), 1);
+    fake_settle(e.f);
+    cr_assert_eq(sc_close(unread), 0, "it resets: nobody will acknowledge anything");
+    cr_assert_eq(closes(&e), 2);
+    env_close(&e);
+}
+
 Test(stream, shutdown_ends_sending_and_the_peers_answer_still_comes)
 {
     struct env e = env_open("posix");
