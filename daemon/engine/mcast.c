@@ -436,12 +436,14 @@ static void own_join(struct engine *e, const struct net_addr *a)
         return;
     }
     g->own_seen = true;
-    if (g->own)
-        return;
-    g->own = true;
-    ENG_ASSERT(update(e, g)); /* It asks for no sources of its own. */
-    if (waits && g->change_us)
+    if (!g->own) {
+        g->own = true;
+        ENG_ASSERT(update(e, g)); /* It asks for no sources of its own. */
+        if (waits && g->change_us)
+            g->change_us = e->now_us + mcast_delay(e, a->announce_us - e->now_us);
+    } else if (waits && g->change_us > a->announce_us) { /* Of two addresses, the first to be probed for. */
         g->change_us = e->now_us + mcast_delay(e, a->announce_us - e->now_us);
+    }
 }
 
 /* RFC 3590 4: what was reported without a source, which routers don't take, is reported again. */
