@@ -428,7 +428,7 @@ void tcp_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
     uint32_t hash, id, iss;
 
     e->now_us = now_us;
-    stat_inc(&e->stats, ST_TCP_IN_SEGS);
+    stat_add(&e->stats, ST_TCP_IN_SEGS, tally_segs(rp->l4_len, rp->gso_size));
     if (!tcp_parse(rp->l4, rp->l4_len, &s) || (!rp->csum_ok && !checksum_good(rp)) || !s.sport || !s.dport) {
         stat_inc(&e->stats, ST_TCP_IN_ERRS);
         return;

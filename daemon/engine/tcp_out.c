@@ -147,6 +147,7 @@ struct out_seg {
     uint32_t len; /* payload */
     uint8_t flags;
     uint8_t ecn; /* codepoint of the IP header */
+    bool again;
 };
 
 static uint32_t put_ts(const struct engine *e, const struct tcp_conn *c, uint8_t *o)
@@ -248,7 +249,8 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     }
     segs = tally_segs(o->len, c->mss);
     tally_out(c, o->len, segs);
-    stat_add(&e->stats, ST_TCP_OUT_SEGS, segs);
+    if (!o->again) /* RFC 4022: tcpOutSegs is without these. */
+        stat_add(&e->stats, ST_TCP_OUT_SEGS, segs);
     ack_sent(e, c);
     net_checksum(e, p, &c->s.local, &c->s.remote, 6, 16, false);
     /* A frame that gets no further is a lost segment: the retransmission timer deals with it. */
@@ -505,7 +507,7 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
 static bool resend(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t limit)
 {
     struct tx_seg *t = &e->tcp.segs[seg];
-    struct out_seg o = {.seq = t->start, .flags = TCP_ACK};
+    struct out_seg o = {.seq = t->start, .flags = TCP_ACK, .again = true};
     uint32_t max = gso_bytes_max(e, c);
     uint32_t len = t->end - t->start;
 

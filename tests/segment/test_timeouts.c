@@ -130,3 +130,28 @@ Test(user_timeout, counts_from_the_last_progress)
     cr_assert(took >= 5 * SECOND && took < 5 * SECOND + 10000, "after %lu us", took);
     peer_stop(&p);
 }
+
+/* RFC 4022: tcpOutSegs is without what is sent again, tcpInSegs with all that a device had joined. */
+Test(timeouts, segments_are_counted_as_the_kernel_counts_them)
+{
+    uint64_t out, in;
+    struct peer p;
+    uint8_t f[4096];
+    struct pktbuf gro = {.data = f, .gso_type = PKT_GSO_TCP4, .gso_size = 1000};
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    out = host_counter(&p.h, "TcpOutSegs");
+    in = host_counter(&p.h, "TcpInSegs");
+    peer_write(&p, 100);
+    (void)seg_take(&p);
+    (void)peer_wait_tx(&p, 5000000);
+    (void)seg_take(&p);
+    cr_assert_eq(host_counter(&p.h, "TcpRetransSegs"), 1);
+    cr_assert_eq(host_counter(&p.h, "TcpOutSegs"), out + 1);
+    gro.len = gro.total =
+        peer_frame(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 101, .len = 2500}, f);
+    host_rx(&p.h, &gro);
+    cr_assert_eq(host_counter(&p.h, "TcpInSegs"), in + 3);
+    peer_stop(&p);
+}

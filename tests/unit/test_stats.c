@@ -3,6 +3,8 @@
 
 #include <criterion/criterion.h>
 #include <ctype.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,4 +80,28 @@ Test(stats, counters_count_alone)
     stat_add(&s, ST_ARP_IN, 4);
     for (unsigned i = 0; i < ST_COUNT; i++)
         cr_assert_eq(s.v[i], i == ST_ARP_IN ? 5 : 0);
+}
+
+/* docs/counters.md has a row for each counter, and none for anything else. */
+Test(stats, the_page_has_a_row_for_each)
+{
+    FILE *f = fopen(SOURCE_ROOT "/docs/counters.md", "r");
+    bool seen[ST_COUNT] = {false};
+    char line[512], label[64];
+
+    cr_assert_not_null(f);
+    while (fgets(line, sizeof(line), f)) {
+        unsigned i = 0;
+
+        if (sscanf(line, "| `%63[A-Za-z0-9]`", label) != 1)
+            continue;
+        while (i < ST_COUNT && strcmp(stat_name((enum stat)i), label) != 0)
+            i++;
+        cr_assert_lt(i, (unsigned)ST_COUNT, "docs/counters.md: there is no counter %s", label);
+        cr_assert_not(seen[i], "docs/counters.md: %s stands there twice", label);
+        seen[i] = true;
+    }
+    fclose(f);
+    for (unsigned i = 0; i < ST_COUNT; i++)
+        cr_assert(seen[i], "%s is not in docs/counters.md", stat_name((enum stat)i));
 }
