@@ -344,8 +344,9 @@ void tcp_recovery_timeout(struct engine *e, struct tcp_conn *c)
         tcp_ecn_reduced(c);
     }
     cc_by_id(c->o.cc)->on_rto(e, c);
-    /* RFC 5682 2.1 step 1: not when the time-out ends a fast recovery. */
-    f->frto = c->ca_state == CA_RECOVERY ? FRTO_OFF : FRTO_HEAD;
+    /* RFC 5682 2.1 step 1: not when the time-out ends a fast recovery, nor when it interrupts the repair
+     * after another: a peer that drops what lies beyond the hole would have us send new data for ever. */
+    f->frto = c->ca_state <= CA_CWR || (c->ca_state == CA_LOSS && c->probes > 1) ? FRTO_HEAD : FRTO_OFF;
     f->recover = c->snd_nxt;
     f->dup_acks = 0;
     f->dup_bytes = 0;
