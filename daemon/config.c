@@ -190,6 +190,8 @@ const struct config_key config_keys[] = {
     {"tcp", "ecn", CONFIG_WORD, ENGINE(ecn), 0, 0, "accept", NULL, NULL,
      "explicit congestion notification: not at all, asked for, or only agreed to when peers ask",
      "off on accept"},
+    {"tcp", "mtu_probing", CONFIG_WHEN, ENGINE(mtu_probing), 0, 0, "auto", NULL, NULL,
+     "find out what a path carries without ICMP: when long packets vanish, always, never"},
     {"tcp", "mss_clamp", CONFIG_NUMBER, ENGINE(mss_clamp), 0, 65495, "0", NULL, NULL,
      "largest segment to offer and to send, options not counted, 88 or more; 0: what the interface takes"},
     {"tcp", "syncookies", CONFIG_WHEN, ENGINE(syncookies), 0, 0, "auto", NULL, NULL,

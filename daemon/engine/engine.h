@@ -164,6 +164,7 @@ struct engine_config {
     uint32_t icmp_rate;          /* ICMP errors a second: 1000 */
     uint8_t tw_reuse;            /* enum engine_when; ENGINE_AUTO: when no other port is free */
     uint32_t pmtu_expires_s;     /* 600: how long a smaller path MTU is believed (RFC 1191 6.3) */
+    uint8_t mtu_probing;         /* enum engine_when; ENGINE_AUTO: when long packets vanish (RFC 4821) */
     uint16_t mss_clamp;          /* largest segment offered and sent; 0: what the interface takes */
     uint8_t syncookies; /* enum engine_when; ENGINE_AUTO: when no request can be kept (RFC 4987 3.6) */
     uint32_t challenge_ack_rate; /* challenge ACKs a second: 1000 (RFC 5961 7) */

@@ -22,19 +22,26 @@ static bool is_for(const struct pmtu_entry *n, const struct ip_addr *a)
     return n->addr.family && ip_addr_eq(&n->addr, a) && n->addr.scope == a->scope;
 }
 
-uint16_t pmtu_get(const struct engine *e, const struct ip_addr *dst)
+struct pmtu_entry *pmtu_find(struct engine *e, const struct ip_addr *dst)
 {
-    const struct pmtu_table *t = &e->pmtu;
-    uint16_t link = net_mtu(e, dst);
-    const struct pmtu_entry *set;
+    struct pmtu_table *t = &e->pmtu;
+    struct pmtu_entry *set;
 
     if (t->expiry_us == UINT64_MAX)
-        return link;
+        return NULL;
     set = t->entry[set_of(t, dst)];
     for (unsigned i = 0; i < PMTU_WAYS; i++)
         if (is_for(&set[i], dst))
-            return set[i].mtu < link ? (uint16_t)set[i].mtu : link;
-    return link;
+            return &set[i];
+    return NULL;
+}
+
+uint16_t pmtu_get(const struct engine *e, const struct ip_addr *dst)
+{
+    const struct pmtu_entry *n = pmtu_find((struct engine *)(uintptr_t)e, dst);
+    uint16_t link = net_mtu(e, dst);
+
+    return n && n->mtu && n->mtu < link ? (uint16_t)n->mtu : link;
 }
 
 /* The entry of `dst`, or the one of its set that goes for it: a free one, else the one that expires first. */
@@ -52,16 +59,37 @@ static struct pmtu_entry *entry_for(struct pmtu_table *t, const struct ip_addr *
     return victim;
 }
 
+struct pmtu_entry *pmtu_make(struct engine *e, const struct ip_addr *dst)
+{
+    struct pmtu_entry *n = entry_for(&e->pmtu, dst);
+
+    if (is_for(n, dst))
+        return n;
+    pmtu_search_set(&e->pmtu, n, false);
+    *n = (struct pmtu_entry){.addr = *dst};
+    return n;
+}
+
+void pmtu_renew(struct engine *e, struct pmtu_entry *n)
+{
+    n->expires_us = e->now_us + (uint64_t)e->cfg.pmtu_expires_s * 1000000;
+    if (n->expires_us < e->pmtu.expiry_us)
+        e->pmtu.expiry_us = n->expires_us;
+}
+
 void pmtu_lower(struct engine *e, const struct ip_addr *dst, uint32_t mtu)
 {
-    struct pmtu_table *t = &e->pmtu;
-    struct pmtu_entry *n = entry_for(t, dst);
+    struct pmtu_entry *n = pmtu_make(e, dst);
 
-    *n = (struct pmtu_entry){
-        .addr = *dst, .mtu = mtu, .expires_us = e->now_us + (uint64_t)e->cfg.pmtu_expires_s * 1000000};
-    if (n->expires_us < t->expiry_us)
-        t->expiry_us = n->expires_us;
-    t->changes++;
+    n->mtu = mtu;
+    if (n->low && mtu < n->high) { /* The search has an upper end that is worth a try. */
+        n->high = (uint16_t)mtu;
+        n->low = n->low < n->high ? n->low : n->high;
+        n->top_tried = false;
+        n->fails = 0;
+    }
+    pmtu_renew(e, n);
+    e->pmtu.changes++;
     stat_inc(&e->stats, ST_PMTU_LOWERED);
 }
 
@@ -109,7 +137,8 @@ void pmtu_timers(struct engine *e)
     for (unsigned i = 0; i < PMTU_SETS * PMTU_WAYS; i++) {
         if (!all[i].addr.family)
             continue;
-        if (all[i].expires_us <= e->now_us) {
+        if (all[i].expires_us <= e->now_us && !pmtu_search_again(e, &all[i])) {
+            pmtu_search_set(t, &all[i], false);
             all[i].addr.family = 0;
             t->changes++;
         } else if (all[i].expires_us < t->expiry_us) {

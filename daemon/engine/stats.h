@@ -152,6 +152,9 @@ enum stat {
     ST_TCP_LOSS_UNDO,           /* ... after a time-out */
     ST_TCP_DSACK_RECV,
     ST_TCP_DSACK_IGNORED,    /* too old, or about what was never sent */
+    ST_TCP_MTU_BLACK_HOLES,  /* paths on which long packets vanished */
+    ST_TCP_MTUP_SUCCESS,     /* probes of the path MTU that arrived */
+    ST_TCP_MTUP_FAIL,        /* and that did not */
     ST_TCP_DELIVERED_CE,     /* segments whose ACK echoed a congestion mark */
     ST_TCP_ECN_REDUCTIONS,   /* windows reduced for such an echo */
     ST_TCP_ECN_FALLBACK,     /* SYNs sent again without asking for ECN */

@@ -19,7 +19,7 @@
  *   tcp_cookie.c SYN cookies                              tcp_challenge.c  answers to what may be forged
  *   tcp_orphan.c connections without an application       tcp_buf.c    sizes of rings and windows
  *   tcp_tally.h  counters for people                      tcp_info.c   TCP_INFO
- *   tcp_ecn.c    explicit congestion notification
+ *   tcp_ecn.c    explicit congestion notification         tcp_probe.c  path MTU by probes
  */
 #ifndef ENGINE_TCP_H
 #define ENGINE_TCP_H
@@ -218,6 +218,8 @@ static_assert(sizeof(struct tx_flight) == 192, "three cache lines");
 #define TXS_RETRANS (1u << 2) /* the last transmission was a retransmission that is still in flight */
 #define TXS_FIN     (1u << 3) /* covers the FIN */
 #define TXS_PSH     (1u << 4)
+#define TXS_PROBE   (1u << 5) /* a probe of the path MTU: one packet, above the MSS */
+#define TXS_RESIZE  (1u << 6) /* was one, and is lost for its size alone */
 #define TXS_MARKS   (TXS_SACKED | TXS_LOST | TXS_RETRANS)
 
 /** A Fast Open cookie that a server gave us (RFC 7413 4.1.3). */
@@ -413,11 +415,27 @@ static inline void tcp_ecn_reduced(struct tcp_conn *c)
 
 /* tcp_pmtu.c */
 /** The segment size to begin with. */
-uint16_t tcp_mss_start(const struct engine *e, struct tcp_conn *c);
+uint16_t tcp_mss_start(struct engine *e, struct tcp_conn *c);
+/** The largest segment whatever the path; without options. */
+uint32_t tcp_mss_max(const struct engine *e, const struct tcp_conn *c);
+uint32_t tcp_options_bytes(const struct tcp_conn *c);
 /** Something is known or forgotten about a path: look again, and send again what is too long now. */
 void tcp_pmtu_sync(struct engine *e, struct tcp_conn *c);
 /** An error says that a segment of this connection was too long. */
 void tcp_pmtu_icmp(struct engine *e, struct tcp_conn *c, const struct icmp_report *r);
+
+/* tcp_probe.c: probes of the path MTU */
+#define TCP_PROBE_FOLLOW 4u /* segments that must follow: three duplicate ACKs, and one to spare */
+/** Payload of the probe that is due, if the windows allow it; 0: none. */
+uint32_t tcp_probe_size(struct engine *e, const struct tcp_conn *c);
+void tcp_probe_sent(struct engine *e, const struct tcp_conn *c, uint32_t len);
+void tcp_probe_arrived(struct engine *e, const struct tcp_conn *c);
+/** Is what counts as lost a probe and nothing else? Then no recovery is due. */
+bool tcp_probe_lost(struct engine *e, const struct tcp_conn *c);
+/** A segment with TXS_PROBE is sent again, as others are. */
+void tcp_probe_resent(struct engine *e, const struct tcp_conn *c, struct tx_seg *t);
+/** A retransmission time-out: may it be the size? */
+void tcp_probe_timeout(struct engine *e, struct tcp_conn *c);
 
 /* tcp_buf.c: how large rings and windows are */
 /** The connection's tcp_buf, cleared at its first use. */

@@ -245,7 +245,7 @@ void tcp_seg_lost(struct engine *e, struct tx_flight *f, uint32_t seg, struct tc
     if (t->flags & TXS_RETRANS)
         stat_inc(&e->stats, ST_TCP_LOST_RETRANSMIT);
     tcp_seg_mark(e, f, seg, TXS_LOST);
-    if (has_path(&e->tcp.conns[f->conn]))
+    if (has_path(&e->tcp.conns[f->conn]) && !(t->flags & TXS_PROBE))
         rate_lost(e, &e->tcp.conns[f->conn], seg);
     a->lost_bytes += seg_len(t);
 }
@@ -292,9 +292,10 @@ bool tcp_seg_split(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t 
     rest = seg_at(e, i);
     *rest = *t;
     rest->start = at;
+    rest->flags &= (uint16_t)~TXS_PROBE; /* Its parts are none. */
     t->end = at;
     t->next = i;
-    t->flags &= (uint16_t) ~(TXS_FIN | TXS_PSH);
+    t->flags &= (uint16_t) ~(TXS_FIN | TXS_PSH | TXS_PROBE);
     queue_add(e, q, i, seg);
     if (f->seg_tail == seg)
         f->seg_tail = i;

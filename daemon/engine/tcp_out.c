@@ -148,6 +148,7 @@ struct out_seg {
     uint8_t flags;
     uint8_t ecn; /* codepoint of the IP header */
     bool again;
+    bool whole; /* one packet, whatever the MSS */
 };
 
 static uint32_t put_ts(const struct engine *e, const struct tcp_conn *c, uint8_t *o)
@@ -217,6 +218,7 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
 {
     struct pktbuf *p = tx_room(e, c) ? pktq_get(&e->txq) : NULL;
     uint32_t hdr = TCP_HDR_BYTES;
+    bool cut = o->len > c->mss && !o->whole;
     uint32_t opt_room, segs;
     uint8_t *h;
 
@@ -236,18 +238,18 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     put_be32(h + 4, o->seq);
     put_be32(h + 8, c->rcv_nxt);
     h[12] = (uint8_t)(hdr / 4 << 4);
-    h[13] = (uint8_t)(o->flags | (o->len > c->mss ? TCP_PSH : 0) | (c->flags & TF_ECE) >> TF_ECE_SHIFT);
+    h[13] = (uint8_t)(o->flags | (cut ? TCP_PSH : 0) | (c->flags & TF_ECE) >> TF_ECE_SHIFT);
     put_be16(h + 14, (uint16_t)tcp_window_select(e, c));
     put_be32(h + 16, 0);
     if (o->len)
         put_payload(e, c, p, hdr, o->seq, o->len);
     else
         p->len = p->total = hdr;
-    if (o->len > c->mss) {
+    if (cut) {
         p->gso_type = PKT_GSO_TCP4;
         p->gso_size = c->mss;
     }
-    segs = tally_segs(o->len, c->mss);
+    segs = cut ? tally_segs(o->len, c->mss) : 1;
     tally_out(c, o->len, segs);
     if (!o->again) /* RFC 4022: tcpOutSegs is without these. */
         stat_add(&e->stats, ST_TCP_OUT_SEGS, segs);
@@ -455,9 +457,11 @@ static void note_usage(struct engine *e, struct tcp_conn *c)
     c->cwnd_full_end = c->snd_nxt;
 }
 
-static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fin)
+/* `probe`: of the path MTU. */
+static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fin, bool probe)
 {
-    struct out_seg o = {.seq = c->snd_nxt, .len = len, .flags = TCP_ACK};
+    struct out_seg o = {.seq = c->snd_nxt, .len = len, .flags = TCP_ACK, .whole = probe};
+    uint16_t marks = (uint16_t)((fin ? TXS_FIN : 0) | (probe ? TXS_PROBE : 0));
     uint32_t end = o.seq + len + fin;
     bool idle = tcp_flight(c) == 0;
 
@@ -470,15 +474,17 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
         o.ecn = IP_ECN_ECT0;
         if (c->ecn & ECN_CWR)
             o.flags |= TCP_CWR; /* of a frame that the device cuts, the first segment keeps it */
-        c->ecn &= ~ECN_CWR & 15u;
     }
     /* emit() pushes what the device has to split, as Linux does; the mark stays for when it is sent again. */
-    if (!tcp_seg_push(e, c, o.seq, end,
-                      (uint16_t)((fin ? TXS_FIN : 0) | (o.flags & TCP_PSH || len > c->mss ? TXS_PSH : 0))))
+    if (o.flags & TCP_PSH || (len > c->mss && !probe))
+        marks |= TXS_PSH;
+    if (!tcp_seg_push(e, c, o.seq, end, marks))
         return false;
     c->snd_nxt = end;
     note_usage(e, c);
     c->flags &= ~(TF_OVERRIDE | TF_FLUSH);
+    if (len)
+        c->ecn &= ~ECN_CWR & 15u;
     if (fin)
         c->flags |= TF_FIN_SENT;
     if (!emit(e, c, &o))
@@ -503,6 +509,25 @@ static bool send_new(struct engine *e, struct tcp_conn *c, uint32_t len, bool fi
     return true;
 }
 
+/* RFC 4821 7.4: a probe of the path MTU, if one is due and its loss will be seen. True: hold back, until the
+ * congestion window has room for it. */
+static bool send_mtu_probe(struct engine *e, struct tcp_conn *c)
+{
+    uint32_t size = tcp_probe_size(e, c);
+    uint32_t need = size + TCP_PROBE_FOLLOW * c->mss;
+
+    if (!size || tcp_unsent(c) < need || usable_window(c) < need || c->cwnd < need)
+        return false;
+    if (cwnd_room(e, c) < size) {
+        c->flags |= TF_CWND_FULL;
+        c->cwnd_full_end = c->snd_nxt;
+        return true;
+    }
+    if (send_new(e, c, size, false, true))
+        tcp_probe_sent(e, c, size);
+    return false;
+}
+
 /* Send the segment again, as much of it as `limit` allows (at least one MSS). */
 static bool resend(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t limit)
 {
@@ -511,6 +536,8 @@ static bool resend(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t 
     uint32_t max = gso_bytes_max(e, c);
     uint32_t len = t->end - t->start;
 
+    if (t->flags & TXS_PROBE)
+        tcp_probe_resent(e, c, t);
     if (max > limit)
         max = limit > c->mss ? limit - limit % c->mss : c->mss;
     if (len > max + !!(t->flags & TXS_FIN)) {
@@ -521,6 +548,7 @@ static bool resend(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t 
         }
         len = t->end - t->start;
     }
+    t->flags &= (uint16_t)~TXS_RESIZE;
     o.len = len - !!(t->flags & TXS_FIN);
     if (t->flags & TXS_FIN)
         o.flags |= TCP_FIN;
@@ -551,7 +579,7 @@ static bool send_loss_probe(struct engine *e, struct tcp_conn *c)
     if (!again) {
         uint32_t len = avail < c->mss ? (uint32_t)avail : c->mss;
 
-        if (!send_new(e, c, len < wnd ? len : wnd, false))
+        if (!send_new(e, c, len < wnd ? len : wnd, false, false))
             return true;
     } else {
         uint32_t seg = flight_of(e, c)->seg_tail;
@@ -664,6 +692,8 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
         }
         if (cc->on_send)
             cc->on_send(e, c);
+        if (e->pmtu.searching && send_mtu_probe(e, c))
+            break;
         len = next_len(e, c, &fin);
         if (!len && !fin) {
             if (frto_gives_up(e, c))
@@ -672,7 +702,7 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
                 rate_app_limited(e, c);
             break;
         }
-        if (!send_new(e, c, len, fin))
+        if (!send_new(e, c, len, fin, false))
             break;
         sent += len + fin;
     }

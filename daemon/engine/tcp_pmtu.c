@@ -10,38 +10,45 @@
 #define MSS_MIN 48u
 
 /* Options that every data segment carries come off (RFC 6691 2). */
-static uint32_t options_bytes(const struct tcp_conn *c)
+uint32_t tcp_options_bytes(const struct tcp_conn *c)
 {
     return c->flags & TF_TS ? 12 : 0;
+}
+
+uint32_t tcp_mss_max(const struct engine *e, const struct tcp_conn *c)
+{
+    uint32_t mss = c->peer_mss ? c->peer_mss : TCP_MSS_DEFAULT;
+    uint32_t own = tcp_adv_mss(e, &c->s.remote);
+
+    if (mss > own)
+        mss = own;
+    return c->o.user_mss && mss > c->o.user_mss ? c->o.user_mss : mss;
 }
 
 /* RFC 9293 3.7.1: what the peer takes, what the path carries and what the application allows. */
 static uint32_t mss_now(const struct engine *e, const struct tcp_conn *c)
 {
     uint32_t link = net_mtu(e, &c->s.remote);
-    uint32_t mss = c->peer_mss ? c->peer_mss : TCP_MSS_DEFAULT;
-    uint32_t own = tcp_adv_mss(e, &c->s.remote);
-    uint32_t path = own;
-    uint32_t pmtu = pmtu_get(e, &c->s.remote);
+    uint32_t mss = tcp_mss_max(e, c);
+    uint32_t path = mss;
+    uint32_t pmtu = pmtu_tcp(e, &c->s.remote);
 
     if (pmtu < link) {
         uint32_t headers = link - tcp_link_mss(e, &c->s.remote);
 
         path = pmtu > headers ? pmtu - headers : 0;
     }
-    if (mss > own)
-        mss = own;
     if (mss > path)
         mss = path;
-    if (c->o.user_mss && mss > c->o.user_mss)
-        mss = c->o.user_mss;
     if (mss < MSS_MIN)
         mss = MSS_MIN;
-    return mss - options_bytes(c);
+    return mss - tcp_options_bytes(c);
 }
 
-uint16_t tcp_mss_start(const struct engine *e, struct tcp_conn *c)
+uint16_t tcp_mss_start(struct engine *e, struct tcp_conn *c)
 {
+    if (e->cfg.mtu_probing == ENGINE_ALWAYS)
+        pmtu_search(e, &c->s.remote);
     c->pmtu_changes = e->pmtu.changes;
     return (uint16_t)mss_now(e, c);
 }

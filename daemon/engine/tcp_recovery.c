@@ -25,7 +25,7 @@ static void mark_head_lost(struct engine *e, struct tcp_conn *c, struct tcp_acke
     t = seg_at(e, f->seg_head);
     if (t->flags & TXS_LOST)
         return;
-    if (seg_len(t) > c->mss)
+    if (seg_len(t) > c->mss && !(t->flags & TXS_PROBE))
         (void)tcp_seg_split(e, c, f->seg_head, t->start + c->mss); /* Else the whole is sent again. */
     tcp_seg_lost(e, f, f->seg_head, a);
 }
@@ -286,7 +286,7 @@ void tcp_recovery_ack(struct engine *e, struct tcp_conn *c, const struct tcp_seg
     if (c->flags & TF_SACK && (f->sacked_bytes || f->lost_bytes))
         tcp_rack_detect(e, c, a);
     tcp_tlp_ack(e, c, s, a);
-    if (c->ca_state <= CA_CWR && tcp_seg_next_lost(f) != NIL)
+    if (c->ca_state <= CA_CWR && tcp_seg_next_lost(f) != NIL && !tcp_probe_lost(e, c))
         enter_recovery(e, c, a);
     if (s->flags & TCP_ECE && c->ecn & ECN_SEND)
         tcp_ecn_echo(e, c, a);
@@ -371,7 +371,7 @@ void tcp_recovery_reorder_timeout(struct engine *e, struct tcp_conn *c)
 
     c->rto_mode = RTO_OFF;
     tcp_rack_detect(e, c, &a);
-    if (a.lost_bytes && c->ca_state <= CA_CWR)
+    if (a.lost_bytes && c->ca_state <= CA_CWR && !tcp_probe_lost(e, c))
         enter_recovery(e, c, &a);
     if (a.lost_bytes && c->ca_state == CA_RECOVERY && !cc_by_id(c->o.cc)->control)
         prr_update(e, c, 0, false, false);

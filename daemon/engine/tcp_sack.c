@@ -21,6 +21,8 @@ static void delivered(struct engine *e, struct tcp_conn *c, const struct tx_seg 
     struct tx_flight *f = flight_mut(e, c);
 
     tcp_rack_delivered(e, c, t, a);
+    if (t->flags & TXS_PROBE)
+        tcp_probe_arrived(e, c);
     /* RFC 8985 6.2 step 3: something sent later was delivered before. */
     if (!t->retrans && c->flags & TF_SACK && seq_lt(t->end, a->fack)) {
         c->flags |= TF_REORDER;

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What paths do to packets, against the kernel's TCP: congestion marks."""
+"""What paths do to packets, against the kernel's TCP: congestion marks, black holes for long ones."""
 import os
 import re
 import signal
@@ -151,6 +151,33 @@ def ecn_ipv6(env):
     check(all(c["marked"] for c in counts), "nothing was marked")
     check(stats["Ip6InCEPkts"] and stats["TcpEcnReductions"], "the daemon saw no marks, or no echo")
     check_equal(stats["TcpFastRetrans"], 0, "losses found") # a busy machine may well probe for one, or time out
+
+
+def black_hole(env, probing, longest):
+    """A path that drops packets above `longest` bytes and tells nobody; both ends believe in 1,500."""
+    sysctl("ipv4.tcp_mtu_probing", 1)
+    forwarder = start_wired(env, *config(env, f"[tcp]\nmtu_probing = {probing}\n"),
+                            wire_options=("--longest", longest))
+    to_kernel(env, 16 << 20)
+    to_server(env, 4 << 20)
+    stats = env.stats()
+    counts = wire_counts(forwarder)
+    check(counts[1]["too_long"] > 0, "no packet of the daemon was too long: the test proves nothing")
+    return stats
+
+
+@case
+def mtu_black_hole(env):
+    stats = black_hole(env, "auto", 1300)
+    check(stats["TcpMtuBlackHoles"] >= 1, "it was not found")
+    check(stats["TcpMTUPFail"] >= 1, "larger packets were not tried")
+
+
+@case
+def mtu_probing_always(env):
+    stats = black_hole(env, "always", 1300)
+    check_equal(stats["TcpMtuBlackHoles"], 0, "black holes, when sizes are tried before they are used")
+    check(stats["TcpMTUPSuccess"] >= 1 and stats["TcpMTUPFail"] >= 1, f"probes: {stats['TcpMTUPSuccess']} arrived")
 
 
 harness.main()

@@ -17,6 +17,7 @@ static void tso(struct engine_config *cfg)
 {
     cfg->ifs[0].offloads = ENGINE_TX_CSUM | ENGINE_TX_TSO4;
     cfg->ifs[0].tx_frame_max = 65535 + 14;
+    cfg->mtu_probing = ENGINE_NEVER; /* time-outs keep the size */
 }
 
 Test(nagle, a_second_small_segment_waits_for_the_first) /* RFC 9293 3.7.4 SHLD-7 */
