@@ -595,6 +595,8 @@ void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const
 /** A connection from a request that has no record, in the accept queue. NULL: no record for it (counted). */
 struct tcp_conn *tcp_accept_new(struct engine *e, struct tcp_listener *l, const struct tcp_req *r);
 void tcp_req_timer(struct engine *e, uint32_t index);
+/** An ICMP error about a SYN-ACK: a peer that can't be reached frees its place. */
+void tcp_req_icmp(struct engine *e, struct tcp_req *r, const struct icmp_report *report);
 void tcp_req_free(struct engine *e, struct tcp_req *r);
 
 /* tcp_cookie.c: a request whose key, irs and options are known. */

@@ -470,6 +470,10 @@ void tcp_icmp(struct engine *e, const struct icmp_report *r, uint64_t now_us)
     struct tcp_conn *c;
 
     e->now_us = now_us;
+    if (SOCK_KIND(id) == SK_REQ) {
+        tcp_req_icmp(e, &e->tcp.reqs[SOCK_INDEX(id)], r);
+        return;
+    }
     if (SOCK_KIND(id) != SK_TCP) {
         stat_inc(&e->stats, ST_ICMP_ERR_UNMATCHED);
         return;

@@ -508,3 +508,20 @@ void tcp_req_timer(struct engine *e, uint32_t i)
     r->resend_us = e->now_us + synack_timeout(e, r);
     wheel_arm(&e->wheel, node_of_req(&e->cfg, i), r->resend_us);
 }
+
+/* As in Linux: what says that the peer can't be reached ends the request, if it quotes our SYN-ACK (RFC 5927
+ * 4); once that was acknowledged nothing does. */
+void tcp_req_icmp(struct engine *e, struct tcp_req *r, const struct icmp_report *report)
+{
+    bool unreachable = report->error == EHOSTUNREACH || report->error == ENETUNREACH;
+
+    if (report->seq != r->iss) {
+        stat_inc(&e->stats, ST_ICMP_ERR_UNMATCHED);
+        return;
+    }
+    if (!unreachable || r->flags & REQ_ACKED)
+        return;
+    stat_inc(&e->stats, ST_TCP_LISTEN_DROPS);
+    stat_inc(&e->stats, ST_TCP_ATTEMPT_FAILS);
+    req_drop(e, r);
+}

@@ -60,6 +60,51 @@ Test(icmp_tcp, no_error_ends_an_established_connection)
     peer_stop(&p);
 }
 
+static unsigned half_open(struct peer *p)
+{
+    return host_count(&p->h, "SYN_RECEIVED");
+}
+
+Test(icmp_tcp, a_half_open_request_ends_when_its_peer_is_unreachable)
+{
+    for (int round = 0; round < 3; round++) {
+        struct peer p;
+
+        peer_start(&p, NULL);
+        peer_syn_received(&p);
+        seg_drain(&p);
+        cr_assert_eq(half_open(&p), 1);
+        if (round == 2)
+            icmp(&p, TIME_EXCEEDED, 0, 0, 0);
+        else
+            icmp(&p, DEST_UNREACHABLE, round ? UNREACH_HOST : UNREACH_NET, 0, 0);
+        cr_assert_eq(half_open(&p), 0);
+        cr_assert_eq(host_counter(&p.h, "TcpListenDrops"), 1);
+        peer_wait(&p, 5000000);
+        seg_none(&p);
+        peer_stop(&p);
+    }
+}
+
+Test(icmp_tcp, a_half_open_request_survives_what_need_not_be_about_it)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_syn_received(&p);
+    seg_drain(&p);
+    icmp(&p, DEST_UNREACHABLE, UNREACH_HOST, 0, 1); /* RFC 5927 4: not the number of the SYN-ACK */
+    icmp(&p, DEST_UNREACHABLE, UNREACH_HOST, 0, UINT32_MAX);
+    cr_assert_eq(host_counter(&p.h, "IcmpErrUnmatched"), 2);
+    icmp(&p, DEST_UNREACHABLE, UNREACH_PORT, 0, 0);
+    icmp(&p, DEST_UNREACHABLE, UNREACH_FRAG, 576, 0);
+    cr_assert_eq(half_open(&p), 1);
+    cr_assert_eq(host_counter(&p.h, "TcpListenDrops"), 0);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1});
+    cr_assert_geq(app_accept(&p.h, p.listener), 0);
+    peer_stop(&p);
+}
+
 Test(icmp_tcp, source_quench_is_ignored)
 {
     struct peer p;
