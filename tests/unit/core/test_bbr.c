@@ -21,6 +21,7 @@ static void rig_start(struct rig *r)
     memset(r, 0, sizeof(*r));
     r->e = calloc(1, sizeof(*r->e));
     r->e->now_us = 1000000;
+    r->e->cfg.bbr_loss_percent = 2;
     r->e->tcp.paths = calloc(1, sizeof(struct cc_path));
     r->e->tcp.segs = calloc(SEGS, sizeof(struct tx_seg));
     r->e->tcp.rates = calloc(SEGS, sizeof(struct tx_rate));
@@ -158,17 +159,23 @@ Test(rate, losses_are_counted_from_the_sending_of_the_segment)
 
 /* ---- The model ---------------------------------------------------------------------------------------- */
 
-/* An ACK that ends a round, with this rate. */
+/* An ACK that ends a round, with this rate, for 50 segments. */
 static void round_with(struct rig *r, uint64_t rate, bool app_limited)
 {
-    struct rate_sample rs = {.rate = rate,
-                             .prior_us = 1,
-                             .prior_delivered = r->c.delivered,
-                             .delivered = 50 * MSS,
-                             .app_limited = app_limited};
+    r->p->rs = (struct rate_sample){.rate = rate,
+                                    .prior_us = 1,
+                                    .prior_delivered = r->c.delivered,
+                                    .delivered = 50 * MSS,
+                                    .app_limited = app_limited};
+    r->c.delivered += 50 * MSS;
+    bbr_model_begin(r->e, &r->c, r->p);
+    bbr_model_end(r->b, &r->p->rs);
+}
 
-    bbr_model_begin(r->e, &r->c, r->b, &rs);
-    bbr_model_end(r->b, &rs);
+static void lose(struct rig *r, uint32_t bytes)
+{
+    bbr_note_loss(&r->c, r->b, r->p->lost);
+    r->p->lost += bytes;
 }
 
 Test(bbr, pipe_is_full_after_three_rounds_without_a_quarter_more)
@@ -213,13 +220,13 @@ Test(bbr, round_with_loss_pulls_the_short_term_bounds_down_to_seven_tenths)
     rig_start(&r);
     r.b->state = BBR_CRUISE;
     round_with(&r, 1000000, false);
-    bbr_note_loss(&r.c, r.b);
+    lose(&r, 2 * MSS);
     r.b->bw_latest = r.b->inflight_latest = 0;
     round_with(&r, 100000, false);
     cr_assert_eq(r.b->bw_shortterm, 700000);
     cr_assert_eq(r.b->inflight_shortterm, 70 * MSS);
     cr_assert_eq(r.b->bw, 700000);
-    bbr_note_loss(&r.c, r.b);
+    lose(&r, 2 * MSS);
     round_with(&r, 650000, false);
     cr_assert_eq(r.b->bw_shortterm, 650000, "never below what was delivered");
     round_with(&r, 650000, false);
@@ -228,22 +235,64 @@ Test(bbr, round_with_loss_pulls_the_short_term_bounds_down_to_seven_tenths)
     rig_stop(&r);
 }
 
+/* Not the draft's: docs/congestion.md. */
+Test(bbr, losses_that_the_path_may_have_leave_the_short_term_bounds_alone)
+{
+    struct rig r;
+
+    rig_start(&r);
+    r.b->state = BBR_CRUISE;
+    round_with(&r, 1000000, false);
+    lose(&r, MSS); /* of 51 segments: 1.96 % */
+    round_with(&r, 100000, false);
+    cr_assert_eq(r.b->bw_shortterm, RATE_INFINITE);
+    lose(&r, MSS + 21); /* 2.0004 % */
+    round_with(&r, 100000, false);
+    cr_assert_neq(r.b->bw_shortterm, RATE_INFINITE);
+    rig_stop(&r);
+}
+
+Test(bbr, marked_round_pulls_them_down_whatever_was_lost)
+{
+    struct rig r;
+
+    rig_start(&r);
+    r.b->state = BBR_CRUISE;
+    round_with(&r, 1000000, false);
+    lose(&r, 0);
+    r.b->is_mark_in_round = true;
+    r.b->bw_latest = 0;
+    round_with(&r, 100000, false);
+    cr_assert_eq(r.b->bw_shortterm, 700000);
+    rig_stop(&r);
+}
+
 Test(bbr, losses_of_more_than_two_percent_are_too_many)
 {
     struct tcp_conn c = {.flags = TF_SACK}, plain = {0};
+    struct rig r;
 
-    cr_assert(!bbr_inflight_too_high(&c, 2000, 100000));
-    cr_assert(bbr_inflight_too_high(&c, 2001, 100000));
-    cr_assert(!bbr_inflight_too_high(&plain, 0, 100000));
-    cr_assert(bbr_inflight_too_high(&plain, 1, 100000), "without SACK one loss is all that can be seen");
+    rig_start(&r);
+    cr_assert(!bbr_inflight_too_high(r.e, &c, 2000, 100000));
+    cr_assert(bbr_inflight_too_high(r.e, &c, 2001, 100000));
+    r.e->cfg.bbr_loss_percent = 5;
+    cr_assert(!bbr_inflight_too_high(r.e, &c, 5000, 100000));
+    cr_assert(bbr_inflight_too_high(r.e, &c, 5001, 100000));
+    cr_assert(!bbr_inflight_too_high(r.e, &plain, 0, 100000));
+    cr_assert(bbr_inflight_too_high(r.e, &plain, 1, 100000), "without SACK one loss is all that can be seen");
+    rig_stop(&r);
 }
 
 /* lost_prefix = (0.02 * inflight_prev - lost_prev) / 0.98 */
 Test(bbr, volume_at_which_losses_crossed_the_threshold)
 {
-    cr_assert_eq(bbr_inflight_at_loss(100000, 10500, 10000), 90000 + (1800 - 500) * 100 / 98);
-    cr_assert_eq(bbr_inflight_at_loss(100000, 15000, 10000), 90000, "crossed before this segment");
-    cr_assert_eq(bbr_inflight_at_loss(1000, 1000, 1000), 0);
+    struct rig r;
+
+    rig_start(&r);
+    cr_assert_eq(bbr_inflight_at_loss(r.e, 100000, 10500, 10000), 90000 + (1800 - 500) * 100 / 98);
+    cr_assert_eq(bbr_inflight_at_loss(r.e, 100000, 15000, 10000), 90000, "crossed before this segment");
+    cr_assert_eq(bbr_inflight_at_loss(r.e, 1000, 1000, 1000), 0);
+    rig_stop(&r);
 }
 
 Test(bbr, headroom_is_fifteen_percent_and_leaves_four_segments)
