@@ -273,13 +273,18 @@ Test(pmtu, device_mtu_raised_is_used_as_far_as_the_peer_takes_it)
     peer_stop(&p);
 }
 
+static void no_probing(struct engine_config *cfg)
+{
+    cfg->mtu_probing = ENGINE_NEVER; /* time-outs keep the size */
+}
+
 /* A link that is down says nothing about how large a segment may be: the connection waits as it is. */
 Test(pmtu, connection_outlives_a_link_that_was_down)
 {
     const struct engine_link down = {.up = false, .mtu = 1400};
     struct peer p;
 
-    peer_start(&p, NULL);
+    peer_start(&p, no_probing);
     in_flight(&p);
     engine_link(p.h.e, 0, &down, p.h.now_us);
     peer_wait(&p, 3000000);
