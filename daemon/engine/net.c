@@ -62,6 +62,9 @@ bool net_init(struct net_state *n, void *mem, const struct engine_config *cfg)
     n->id_key = net_key(cfg, KEY_IP_ID);
     memset(n->id_next, 0, sizeof(n->id_next));
     n->loop = (struct net_loop){.mem = mem};
+    n->csum_by_hand = false;
+    for (uint32_t i = 0; i < cfg->if_count; i++)
+        n->csum_by_hand |= !(cfg->ifs[i].offloads & ENGINE_TX_CSUM);
     return netif_init(&n->t, n->loop.mem + NET_LOOP_BYTES, cfg);
 }
 
@@ -557,26 +560,55 @@ uint32_t net_pseudo_sum(const struct rx_pkt *rp, uint32_t l4_bytes)
     return pseudo_sum(&rp->src, &rp->dst, rp->proto, l4_bytes);
 }
 
-void net_checksum(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
-                  uint8_t proto, uint16_t csum_offset, bool will_fragment)
+/* Leave it to the device, or to nobody; false: it must be computed. */
+static bool checksum_left(struct engine *e, struct pktbuf *p, const struct ip_addr *dst, uint32_t pseudo,
+                          uint16_t csum_offset, bool will_fragment)
 {
     const struct net_dst *d = netif_lookup(&e->net.t, dst);
-    uint32_t sum = pseudo_sum(src, dst, proto, net_pkt_bytes(p));
-    uint16_t field = csum_fold(sum);
     bool offload = d->ifindex != ENGINE_IF_ANY && e->net.t.ifs[d->ifindex].c.offloads & ENGINE_TX_CSUM;
+    uint16_t field = csum_fold(pseudo);
 
     ENG_ASSERT((uint32_t)csum_offset + 2 <= p->len);
     /* What we send to ourselves is never on a wire; receive then takes PKT_CSUM_PARTIAL as proof enough. */
-    if (d->kind == DST_OWN || (offload && !will_fragment)) {
-        memcpy(p->data + csum_offset, &field, 2);
-        p->flags |= PKT_CSUM_PARTIAL;
-        p->csum_start = 0;
-        p->csum_offset = csum_offset;
-        return;
+    if (d->kind != DST_OWN && (!offload || will_fragment)) {
+        memset(p->data + csum_offset, 0, 2);
+        return false;
     }
-    memset(p->data + csum_offset, 0, 2);
+    memcpy(p->data + csum_offset, &field, 2);
+    p->flags |= PKT_CSUM_PARTIAL;
+    p->csum_start = 0;
+    p->csum_offset = csum_offset;
+    return true;
+}
+
+void net_checksum(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
+                  uint8_t proto, uint16_t csum_offset, bool will_fragment)
+{
+    uint32_t sum = pseudo_sum(src, dst, proto, net_pkt_bytes(p));
+    uint16_t field;
+
+    if (checksum_left(e, p, dst, sum, csum_offset, will_fragment))
+        return;
     field = csum_finish(net_pkt_sum(p, sum));
     if (proto == IP_PROTO_UDP && !field)
         field = UINT16_MAX; /* RFC 768: zero on the wire would say that there is no checksum. */
     memcpy(p->data + csum_offset, &field, 2);
+}
+
+void net_checksum_known(struct engine *e, struct pktbuf *p, const struct ip_addr *src,
+                        const struct ip_addr *dst, uint8_t proto, uint16_t csum_offset, uint32_t from,
+                        uint32_t sum)
+{
+    uint32_t pseudo = pseudo_sum(src, dst, proto, net_pkt_bytes(p));
+    uint16_t field;
+
+    if (checksum_left(e, p, dst, pseudo, csum_offset, false))
+        return;
+    field = csum_finish(csum_add(csum_add(pseudo, sum), csum_partial(p->data, from)));
+    memcpy(p->data + csum_offset, &field, 2);
+}
+
+bool net_csum_by_hand(const struct engine *e)
+{
+    return e->net.csum_by_hand;
 }

@@ -46,6 +46,7 @@ struct net_loop {
 
 struct net_state {
     struct net_tables t;
+    bool csum_by_hand; /* some device doesn't compute transport checksums */
     struct sip_key id_key;
     uint32_t id_next[NET_ID_GROUPS];
     struct net_loop loop;

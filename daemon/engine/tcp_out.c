@@ -2,6 +2,7 @@
 /*
  * What to send next, and building it (RFC 9293 3.8.6, RFC 1122 4.2.3.4).
  */
+#include "daemon/engine/csum.h"
 #include "daemon/engine/engine_int.h"
 
 #include "daemon/engine/seq.h"
@@ -184,24 +185,31 @@ static uint32_t put_sack(struct engine *e, struct tcp_conn *c, uint8_t *o, uint3
 }
 
 /* Payload: copied when it fits the frame's own memory, else gathered from the send ring. */
-static void put_payload(struct engine *e, struct tcp_conn *c, struct pktbuf *p, uint32_t hdr, uint32_t seq,
-                        uint32_t len)
+/* True: copied, and added up in `sum`. */
+static bool put_payload(struct engine *e, struct tcp_conn *c, struct pktbuf *p, uint32_t hdr, uint32_t seq,
+                        uint32_t len, uint32_t *sum)
 {
     struct ring_piece piece[RING_PIECES_MAX];
     unsigned n = ring_pieces(e, &c->s, &c->s.tx, c->s.tx.head + (seq - c->snd_una), len, piece);
     bool copy = hdr + len <= PKT_LINEAR_MAX - PKT_HEADROOM;
+    bool add = copy && net_csum_by_hand(e);
 
     static_assert(RING_PIECES_MAX <= PKT_FRAGS_MAX, "any run of a ring fits a frame");
     p->len = hdr;
     p->total = hdr + len;
+    *sum = 0;
     for (unsigned i = 0; i < n; i++) {
-        if (copy) {
+        if (add) {
+            *sum = csum_join(*sum, csum_copy(p->data + p->len, piece[i].ptr, piece[i].len), p->len - hdr);
+            p->len += piece[i].len;
+        } else if (copy) {
             memcpy(p->data + p->len, piece[i].ptr, piece[i].len);
             p->len += piece[i].len;
         } else {
             p->frag[p->frag_count++] = (struct pkt_frag){piece[i].ptr, piece[i].len};
         }
     }
+    return add;
 }
 
 static void ack_sent(const struct engine *e, struct tcp_conn *c)
@@ -219,7 +227,8 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     struct pktbuf *p = tx_room(e, c) ? pktq_get(&e->txq) : NULL;
     uint32_t hdr = TCP_HDR_BYTES;
     bool cut = o->len > c->mss && !o->whole;
-    uint32_t opt_room, segs;
+    uint32_t opt_room, segs, sum;
+    bool summed = false;
     uint8_t *h;
 
     if (!p)
@@ -242,7 +251,7 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     put_be16(h + 14, (uint16_t)tcp_window_select(e, c));
     put_be32(h + 16, 0);
     if (o->len)
-        put_payload(e, c, p, hdr, o->seq, o->len);
+        summed = put_payload(e, c, p, hdr, o->seq, o->len, &sum);
     else
         p->len = p->total = hdr;
     if (cut) {
@@ -254,7 +263,10 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     if (!o->again) /* RFC 4022: tcpOutSegs is without these. */
         stat_add(&e->stats, ST_TCP_OUT_SEGS, segs);
     ack_sent(e, c);
-    net_checksum(e, p, &c->s.local, &c->s.remote, 6, 16, false);
+    if (summed)
+        net_checksum_known(e, p, &c->s.local, &c->s.remote, 6, 16, hdr, sum);
+    else
+        net_checksum(e, p, &c->s.local, &c->s.remote, 6, 16, false);
     /* A frame that gets no further is a lost segment: the retransmission timer deals with it. */
     (void)net_output(e, p, &c->s.local, &c->s.remote, 6, sock_tos(&c->s) | o->ecn, sock_ttl(e, &c->s), true,
                      e->now_us);
