@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What paths do to packets, against the kernel's TCP: congestion marks, black holes for long ones."""
+"""What paths do to packets, against the kernel's TCP: congestion marks, black holes for long ones, jumbo frames."""
 import os
 import re
 import signal
@@ -178,6 +178,36 @@ def mtu_probing_always(env):
     stats = black_hole(env, "always", 1300)
     check_equal(stats["TcpMtuBlackHoles"], 0, "black holes, when sizes are tried before they are used")
     check(stats["TcpMTUPSuccess"] >= 1 and stats["TcpMTUPFail"] >= 1, f"probes: {stats['TcpMTUPSuccess']} arrived")
+
+
+JUMBO = 9000
+
+
+def jumbo_connection(env, size):
+    """Both ways, with the segments that such frames make."""
+    to_server(env, size)
+    to_kernel(env, size)
+    stats = env.stats()
+    segments = stats["TcpInSegs"] + stats["TcpOutSegs"]
+    check(segments < 4 * size / 4000, f"{segments} segments for 2 * {size} bytes: these are not of {JUMBO} bytes")
+    check_equal(stats["TcpInErrs"], 0, "bad checksums or headers")
+
+
+@case
+def jumbo_frames(env):
+    """Frames of 64 KiB that stand for segments of 8,948 bytes."""
+    env.start_daemon("--mtu", JUMBO)
+    check_equal(env.ctl("devices")[0]["mtu"], JUMBO, "MTU that sockgatectl shows")
+    jumbo_connection(env, 32 << 20)
+
+
+@case
+def jumbo_frames_on_a_wire(env):
+    """The wire carries nothing longer than 9,014 bytes: the forwarder cuts what stands for more."""
+    forwarder = start_wired(env, mtu=JUMBO)
+    jumbo_connection(env, 16 << 20)
+    for direction in wire_counts(forwarder):
+        check(direction["split"] > 0, "no frame stood for several segments")
 
 
 harness.main()
