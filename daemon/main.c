@@ -142,27 +142,30 @@ static int start_control(struct daemon *d, char *error, size_t bytes)
     return rc;
 }
 
-/* Without one the daemon serves all the same. */
-static const uint8_t *stored_secret(const struct config *cfg, uint8_t buf[SECRET_BYTES])
+/* Without a stored secret the daemon serves all the same. */
+static void complain_of_secret(int rc, const char *why)
 {
-    char why[CONFIG_ERROR_MAX];
-    int rc;
-
-    if (!cfg->secret_file[0])
-        return NULL;
-    rc = secret_load(cfg->secret_file, buf, why, sizeof(why));
-    if (!rc)
-        return buf;
     if (rc == -EBADMSG || rc == -EPERM)
         log_warning("no stored secret: %s; IPv6 addresses and Fast Open cookies change with this start", why);
-    else
+    else if (rc)
         log_info("no stored secret: %s; IPv6 addresses and Fast Open cookies change with each start", why);
-    return NULL;
+}
+
+static int open_stack(struct daemon *d, char *error, size_t bytes)
+{
+    const char *path = d->cfg->secret_file;
+    uint8_t secret[SECRET_BYTES];
+    char why[CONFIG_ERROR_MAX];
+    int loaded = path[0] ? secret_load(path, secret, why, sizeof(why)) : 0;
+    int rc = stack_open(&d->stack, d->cfg, path[0] && !loaded ? secret : NULL, error, bytes);
+
+    if (!rc)
+        complain_of_secret(loaded, why);
+    return rc;
 }
 
 static int start(struct daemon *d, char *error, size_t bytes)
 {
-    uint8_t secret[SECRET_BYTES];
     int rc;
 
     user_raise_descriptors();
@@ -170,7 +173,7 @@ static int start(struct daemon *d, char *error, size_t bytes)
         return rc;
     if ((rc = control_socket_open(&d->socket, d->cfg, error, bytes)))
         return rc;
-    if ((rc = stack_open(&d->stack, d->cfg, stored_secret(d->cfg, secret), error, bytes)))
+    if ((rc = open_stack(d, error, bytes)))
         return rc;
     if ((rc = become_user(d, error, bytes)))
         return rc;

@@ -130,7 +130,8 @@ static void enter_recovery(struct engine *e, struct tcp_conn *c, const struct tc
 
 static void leave_recovery(struct tcp_conn *c, struct tx_flight *f)
 {
-    if (c->ca_state == CA_RECOVERY) /* RFC 5681 3.2 step 6; PRR may have kept it below. */
+    /* RFC 5681 3.2 step 6; PRR may have kept it below. BBR has no threshold. */
+    if (c->ca_state == CA_RECOVERY && !cc_by_id(c->o.cc)->control)
         c->cwnd = c->ssthresh;
     c->ca_state = CA_OPEN;
     tcp_rack_recovered(c);
