@@ -107,7 +107,7 @@ static void check_startup_done(struct engine *e, struct tcp_conn *c, struct bbr 
     uint32_t bdp;
 
     if (b->state == BBR_STARTUP && !b->full_bw_reached && startup_loss_high(e, c, b, rs)) {
-        bdp = bbr_bdp(e, c, b, 100);
+        bdp = bbr_bdp(c, b, 100);
         b->undo_state = BBR_STARTUP;
         b->full_bw_reached = true;
         b->inflight_longterm = bdp > b->inflight_latest ? bdp : b->inflight_latest;
@@ -132,7 +132,7 @@ static void check_drain_done(struct engine *e, struct tcp_conn *c, struct bbr *b
 /* IsTimeToProbeBW(), with the bound that lets Reno and CUBIC live. */
 static bool time_to_probe(struct engine *e, struct tcp_conn *c, struct bbr *b)
 {
-    uint32_t bdp = bbr_bdp(e, c, b, 100);
+    uint32_t bdp = bbr_bdp(c, b, 100);
     uint32_t reno_rounds = (bdp < c->cwnd ? bdp : c->cwnd) / c->mss;
 
     if (e->now_us <= b->cycle_us + b->bw_probe_wait_us &&
@@ -234,9 +234,9 @@ static void restore_cwnd(struct tcp_conn *c, const struct bbr *b)
         c->cwnd = b->prior_cwnd;
 }
 
-static uint32_t probe_rtt_cwnd(const struct engine *e, const struct tcp_conn *c, const struct bbr *b)
+static uint32_t probe_rtt_cwnd(const struct tcp_conn *c, const struct bbr *b)
 {
-    uint32_t cwnd = bbr_bdp(e, c, b, PROBE_RTT_CWND_GAIN);
+    uint32_t cwnd = bbr_bdp(c, b, PROBE_RTT_CWND_GAIN);
 
     return cwnd > bbr_min_pipe(c) ? cwnd : bbr_min_pipe(c);
 }
@@ -256,7 +256,7 @@ static void handle_probe_rtt(struct engine *e, struct tcp_conn *c, struct bbr *b
 
     path_of(e, c)->app_limited = mark ? mark : 1; /* low samples say nothing */
     if (!b->probe_rtt_done_us) {
-        if (tcp_pipe(e, c) > probe_rtt_cwnd(e, c, b))
+        if (tcp_pipe(e, c) > probe_rtt_cwnd(c, b))
             return;
         b->probe_rtt_done_us = e->now_us + PROBE_RTT_DURATION_US;
         b->probe_rtt_round_done = false;
@@ -295,12 +295,12 @@ static void set_pacing_rate(struct engine *e, struct tcp_conn *c, struct bbr *b,
 }
 
 /* BoundCwndForModel() */
-static void bound_cwnd(struct engine *e, struct tcp_conn *c, const struct bbr *b)
+static void bound_cwnd(struct tcp_conn *c, const struct bbr *b)
 {
     uint32_t cap = INF32;
 
-    if (b->state == BBR_PROBE_RTT && c->cwnd > probe_rtt_cwnd(e, c, b))
-        c->cwnd = probe_rtt_cwnd(e, c, b);
+    if (b->state == BBR_PROBE_RTT && c->cwnd > probe_rtt_cwnd(c, b))
+        c->cwnd = probe_rtt_cwnd(c, b);
     if (b->state == BBR_PROBE_RTT || b->state == BBR_CRUISE)
         cap = bbr_with_headroom(c, b);
     else if (bbr_in_probe_bw(b))
@@ -325,7 +325,7 @@ static void set_cwnd(struct engine *e, struct tcp_conn *c, struct bbr *b, const 
     }
     if (c->cwnd < bbr_min_pipe(c))
         c->cwnd = bbr_min_pipe(c);
-    bound_cwnd(e, c, b);
+    bound_cwnd(c, b);
 }
 
 /* ---- The table's functions ------------------------------------------------------------------------ */
@@ -399,13 +399,22 @@ static void bbr_control(struct engine *e, struct tcp_conn *c)
     set_cwnd(e, c, b, rs);
 }
 
+/* HandleInflightTooHigh() (5.5.10.2): the volume at which it was too much, but no less than BBR.Beta of what
+ * is held for right. */
+static uint32_t longterm_from(const struct tcp_conn *c, const struct bbr *b, uint32_t at)
+{
+    uint32_t bdp = bbr_bdp(c, b, 100);
+    uint32_t target = bbr_beta(bdp < c->cwnd ? bdp : c->cwnd);
+
+    return at > target ? at : target;
+}
+
 /* HandleLostPacket() (5.5.10.2) */
 static void bbr_on_lost(struct engine *e, struct tcp_conn *c, const struct tx_seg *t, const struct tx_rate *r)
 {
     struct cc_path *p = path_of(e, c);
     struct bbr *b = &p->bbr;
     uint64_t lost = p->lost - r->lost;
-    uint32_t target, at;
 
     bbr_note_loss(c, b, p->lost - (t->end - t->start));
     if (t->start != b->last_lost_end && b->loss_events < UINT8_MAX)
@@ -413,13 +422,11 @@ static void bbr_on_lost(struct engine *e, struct tcp_conn *c, const struct tx_se
     b->last_lost_end = t->end;
     if (!b->is_bw_probe_sample || !r->delivered_us || !bbr_inflight_too_high(e, c, lost, r->in_flight))
         return;
-    at = bbr_inflight_at_loss(e, r->in_flight, lost, t->end - t->start);
-    target = bbr_bdp(e, c, b, 100) < c->cwnd ? bbr_bdp(e, c, b, 100) : c->cwnd;
-    target = bbr_beta(target);
     b->prev_probe_too_high = true;
     b->is_bw_probe_sample = false; /* react once for a probe */
     if (!r->app_limited)
-        b->inflight_longterm = at > target ? at : target;
+        b->inflight_longterm =
+            longterm_from(c, b, bbr_inflight_at_loss(e, r->in_flight, lost, t->end - t->start));
     if (b->state == BBR_UP) {
         b->undo_state = BBR_UP;
         start_down(e, c, b);
@@ -431,7 +438,6 @@ static void bbr_on_lost(struct engine *e, struct tcp_conn *c, const struct tx_se
 static void bbr_on_echo(struct engine *e, struct tcp_conn *c)
 {
     struct bbr *b;
-    uint32_t target, pipe = tcp_pipe(e, c);
 
     if (c->path == NIL)
         return;
@@ -440,11 +446,9 @@ static void bbr_on_echo(struct engine *e, struct tcp_conn *c)
     b->is_mark_in_round = true;
     if (b->state != BBR_UP || !b->is_bw_probe_sample)
         return;
-    target = bbr_bdp(e, c, b, 100) < c->cwnd ? bbr_bdp(e, c, b, 100) : c->cwnd;
-    target = bbr_beta(target);
     b->prev_probe_too_high = true;
     b->is_bw_probe_sample = false;
-    b->inflight_longterm = pipe > target ? pipe : target;
+    b->inflight_longterm = longterm_from(c, b, tcp_pipe(e, c));
     start_down(e, c, b);
 }
 

@@ -54,7 +54,7 @@ bool bbr_inflight_too_high(const struct engine *e, const struct tcp_conn *c, uin
 /** InflightAtLoss() */
 uint32_t bbr_inflight_at_loss(const struct engine *e, uint32_t in_flight, uint64_t lost, uint32_t size);
 /** BDPMultiple(): gain in hundredths. */
-uint32_t bbr_bdp(const struct engine *e, const struct tcp_conn *c, const struct bbr *b, uint32_t gain);
+uint32_t bbr_bdp(const struct tcp_conn *c, const struct bbr *b, uint32_t gain);
 /** Inflight() */
 uint32_t bbr_inflight(const struct engine *e, const struct tcp_conn *c, const struct bbr *b, uint32_t gain);
 /** InflightWithHeadroom() */

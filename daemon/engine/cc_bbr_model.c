@@ -216,11 +216,10 @@ void bbr_update_min_rtt(const struct engine *e, struct bbr *b, uint32_t rtt_us)
 
 /* ---- Volumes -------------------------------------------------------------------------------------- */
 
-uint32_t bbr_bdp(const struct engine *e, const struct tcp_conn *c, const struct bbr *b, uint32_t gain)
+uint32_t bbr_bdp(const struct tcp_conn *c, const struct bbr *b, uint32_t gain)
 {
     uint64_t bdp;
 
-    (void)e;
     if (b->min_rtt_us == UINT32_MAX)
         return 10u * c->mss;
     bdp = b->bw * b->min_rtt_us / 1000000 * gain / 100;
@@ -241,14 +240,14 @@ static uint32_t budget(const struct engine *e, const struct tcp_conn *c, const s
 
 uint32_t bbr_inflight(const struct engine *e, const struct tcp_conn *c, const struct bbr *b, uint32_t gain)
 {
-    return budget(e, c, b, bbr_bdp(e, c, b, gain));
+    return budget(e, c, b, bbr_bdp(c, b, gain));
 }
 
 void bbr_update_max_inflight(const struct engine *e, const struct tcp_conn *c, struct bbr *b)
 {
     uint32_t extra = b->extra_acked[0] > b->extra_acked[1] ? b->extra_acked[0] : b->extra_acked[1];
 
-    b->max_inflight = budget(e, c, b, bbr_bdp(e, c, b, b->cwnd_gain) + extra);
+    b->max_inflight = budget(e, c, b, bbr_bdp(c, b, b->cwnd_gain) + extra);
 }
 
 uint32_t bbr_with_headroom(const struct tcp_conn *c, const struct bbr *b)

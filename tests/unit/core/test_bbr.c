@@ -332,11 +332,11 @@ Test(bbr, volume_of_the_path_is_rate_times_trip)
     struct rig r;
 
     rig_start(&r);
-    cr_assert_eq(bbr_bdp(r.e, &r.c, r.b, 200), 10 * MSS, "nothing known yet: the initial window");
+    cr_assert_eq(bbr_bdp(&r.c, r.b, 200), 10 * MSS, "nothing known yet: the initial window");
     r.b->min_rtt_us = 40000;
     r.b->bw = 2500000;
-    cr_assert_eq(bbr_bdp(r.e, &r.c, r.b, 100), 100000);
-    cr_assert_eq(bbr_bdp(r.e, &r.c, r.b, 225), 225000);
+    cr_assert_eq(bbr_bdp(&r.c, r.b, 100), 100000);
+    cr_assert_eq(bbr_bdp(&r.c, r.b, 225), 225000);
     rig_stop(&r);
 }
 
