@@ -94,8 +94,6 @@ static void send(struct engine *e, enum dhcp_type type, uint64_t now_us)
     struct ip_addr src = net_ip_addr(c->state >= DHCP_BOUND ? c->lease.addr : 0);
     struct ip_addr dst = net_ip_addr(unicast ? c->lease.server : UINT32_MAX);
     struct pktbuf *p = pktq_get(&e->txq);
-    uint32_t sum;
-    uint16_t field;
 
     if (!p) { /* It is sent again in time. */
         stat_inc(&e->stats, ST_DROP_TX_FULL);
@@ -104,11 +102,7 @@ static void send(struct engine *e, enum dhcp_type type, uint64_t now_us)
     udp_put(p->data, DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DHCP_BYTES_MIN);
     put_message(e, p->data + UDP_HDR_BYTES, type);
     p->len = UDP_HDR_BYTES + DHCP_BYTES_MIN;
-    sum = csum_add(csum_pseudo4(src.ip, dst.ip, IP_PROTO_UDP, p->len), csum_partial(p->data, p->len));
-    field = csum_finish(sum);
-    if (!field)
-        field = UINT16_MAX;
-    memcpy(p->data + UDP_CSUM_OFFSET, &field, 2);
+    net_pkt_checksum(p, csum_pseudo4(src.ip, dst.ip, IP_PROTO_UDP, p->len), IP_PROTO_UDP, UDP_CSUM_OFFSET);
     stat_inc(&e->stats, ST_DHCP_OUT);
     if (unicast)
         (void)net_output(e, p, &src, &dst, IP_PROTO_UDP, 0, e->cfg.ttl, false, now_us);

@@ -136,12 +136,11 @@ void net_checksum(struct engine *e, struct pktbuf *p, const struct ip_addr *src,
                   uint8_t proto, uint16_t csum_offset, bool will_fragment);
 /**
  * The same for TCP, where the bytes from `from` on, an even offset, are known to add up to `sum`: they were
- * summed while they were copied, if net_csum_by_hand() said that it may be of use.
+ * summed while they were copied, as net_state.csum_by_hand says that it may be of use.
  */
 void net_checksum_known(struct engine *e, struct pktbuf *p, const struct ip_addr *src,
                         const struct ip_addr *dst, uint8_t proto, uint16_t csum_offset, uint32_t from,
                         uint32_t sum);
-bool net_csum_by_hand(const struct engine *e);
 
 /** The own address to use towards dst; false: no route. */
 bool net_source(const struct engine *e, const struct ip_addr *dst, struct ip_addr *src);

@@ -116,14 +116,6 @@ static void error_input(struct engine *e, const struct icmp4_msg *m, uint64_t no
 /* ---- Echo ------------------------------------------------------------------------------------------------
  */
 
-/* Fill in the checksum of a message that is built in `p`. */
-static void put_checksum(struct pktbuf *p)
-{
-    uint16_t field = csum_finish(net_pkt_sum(p, 0));
-
-    memcpy(p->data + 2, &field, 2);
-}
-
 static void echo_input(struct engine *e, const struct rx_pkt *rp, const struct icmp4_msg *m, uint64_t now_us)
 {
     struct pktbuf *p;
@@ -145,7 +137,7 @@ static void echo_input(struct engine *e, const struct rx_pkt *rp, const struct i
         p->frag[0] = (struct pkt_frag){m->data, m->len};
         p->frag_count = 1;
     }
-    put_checksum(p);
+    net_pkt_checksum(p, 0, IP_PROTO_ICMP, 2);
     if (net_output(e, p, &rp->dst, &rp->src, IP_PROTO_ICMP, rp->tos, e->cfg.ttl, false, now_us) == 0)
         stat_inc(&e->stats, ST_ICMP_OUT_ECHO_REPS);
 }
@@ -238,7 +230,7 @@ static void send_error4(struct engine *e, const struct rx_pkt *rp, enum icmp_err
     memcpy(p->data + ICMP4_HDR_BYTES, rp->l3, rp->l3_hdr_len);
     memcpy(p->data + ICMP4_HDR_BYTES + rp->l3_hdr_len, rp->l4, quote);
     p->len = ICMP4_HDR_BYTES + rp->l3_hdr_len + quote;
-    put_checksum(p);
+    net_pkt_checksum(p, 0, IP_PROTO_ICMP, 2);
     if (net_output(e, p, &rp->dst, &rp->src, IP_PROTO_ICMP, tos, e->cfg.ttl, false, now_us) == 0 &&
         type == ICMP4_UNREACH)
         stat_inc(&e->stats, ST_ICMP_OUT_DEST_UNREACHS);

@@ -10,11 +10,8 @@
 int icmp6_send(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
                uint8_t hops, uint64_t now_us)
 {
-    uint16_t field;
-
-    memset(p->data + ICMP6_CSUM_OFFSET, 0, 2);
-    field = csum_finish(net_pkt_sum(p, csum_pseudo6(src->ip, dst->ip, IP6_NH_ICMP, net_pkt_bytes(p))));
-    memcpy(p->data + ICMP6_CSUM_OFFSET, &field, 2);
+    net_pkt_checksum(p, csum_pseudo6(src->ip, dst->ip, IP6_NH_ICMP, net_pkt_bytes(p)), IP6_NH_ICMP,
+                     ICMP6_CSUM_OFFSET);
     stat_inc(&e->stats, ST_ICMP6_OUT_MSGS);
     return net_output(e, p, src, dst, IP6_NH_ICMP, 0, hops, false, now_us);
 }

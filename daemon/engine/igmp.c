@@ -27,11 +27,7 @@ static uint32_t report_max(const struct engine *e, uint8_t ifindex)
 /* Send the message in the open frame. */
 static void send_message(struct engine *e, struct pktbuf *p, uint32_t dst4, uint8_t ifindex)
 {
-    uint16_t sum;
-
-    memset(p->data + 2, 0, 2);
-    sum = csum_finish(csum_partial(p->data, p->len));
-    memcpy(p->data + 2, &sum, 2);
+    net_pkt_checksum(p, 0, IP_PROTO_IGMP, 2); /* without a pseudo-header */
     stat_inc(&e->stats, ST_IGMP_OUT_REPORTS);
     net_output_link4(
         e, p, &(struct ip4_pkt){.dst = dst4, .proto = IP_PROTO_IGMP, .tos = TOS_IGMP, .ttl = 1, .df = true},

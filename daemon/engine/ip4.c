@@ -131,7 +131,6 @@ void net_output_link4(struct engine *e, struct pktbuf *p, const struct ip4_pkt *
     struct ip_addr dst = net_ip_addr(ip->dst);
     struct ip4_pkt h = *ip;
     const struct net_dst *d;
-    uint16_t sum;
 
     dst.scope = ifindex + 1u;
     d = netif_lookup(&e->net.t, &dst);
@@ -147,9 +146,7 @@ void net_output_link4(struct engine *e, struct pktbuf *p, const struct ip4_pkt *
     ip4_put(p->data, &h);
     p->data[0] = (uint8_t)(0x45 + option_bytes / 4);
     memcpy(p->data + IP4_HDR_BYTES, options, option_bytes);
-    memset(p->data + 10, 0, 2);
-    sum = csum_finish(csum_partial(p->data, IP4_HDR_BYTES + option_bytes));
-    memcpy(p->data + 10, &sum, 2);
+    ip4_put_csum(p->data, IP4_HDR_BYTES + option_bytes);
     (void)net_link_output(e, p, d, e->now_us); /* To a group: it asks no neighbour. */
 }
 

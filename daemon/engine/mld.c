@@ -40,12 +40,8 @@ static void send_message(struct engine *e, struct pktbuf *p, const uint8_t *to, 
     const struct ip_addr *own = netif_link_local(&e->net.t, ifindex);
     const struct ip_addr src = own ? *own : (struct ip_addr){.family = SG_AF_INET6};
     const struct ip_addr dst = group_on(to, ifindex);
-    uint16_t sum;
 
-    memset(p->data + ICMP6_CSUM_OFFSET, 0, 2);
-    sum = csum_finish(
-        csum_add(csum_pseudo6(src.ip, dst.ip, IP6_NH_ICMP, p->len), csum_partial(p->data, p->len)));
-    memcpy(p->data + ICMP6_CSUM_OFFSET, &sum, 2);
+    net_pkt_checksum(p, csum_pseudo6(src.ip, dst.ip, IP6_NH_ICMP, p->len), IP6_NH_ICMP, ICMP6_CSUM_OFFSET);
     net_pkt_push(p, sizeof(router_alert));
     memcpy(p->data, router_alert, sizeof(router_alert));
     stat_inc(&e->stats, ST_ICMP6_OUT_MSGS);

@@ -348,6 +348,21 @@ uint32_t net_pkt_sum(const struct pktbuf *p, uint32_t sum)
     return sum;
 }
 
+static void put_field(struct pktbuf *p, uint32_t sum, uint8_t proto, uint16_t csum_offset)
+{
+    uint16_t field = csum_finish(sum);
+
+    if (proto == IP_PROTO_UDP && !field)
+        field = UINT16_MAX; /* RFC 768: zero on the wire would say that there is no checksum. */
+    memcpy(p->data + csum_offset, &field, 2);
+}
+
+void net_pkt_checksum(struct pktbuf *p, uint32_t pseudo, uint8_t proto, uint16_t csum_offset)
+{
+    memset(p->data + csum_offset, 0, 2);
+    put_field(p, net_pkt_sum(p, pseudo), proto, csum_offset);
+}
+
 /* ---- Out ------------------------------------------------------------------------------------------ */
 
 void net_send_frame(struct engine *e, struct pktbuf *p, uint8_t ifindex, const uint8_t *dst_mac,
@@ -570,10 +585,8 @@ static bool checksum_left(struct engine *e, struct pktbuf *p, const struct ip_ad
 
     ENG_ASSERT((uint32_t)csum_offset + 2 <= p->len);
     /* What we send to ourselves is never on a wire; receive then takes PKT_CSUM_PARTIAL as proof enough. */
-    if (d->kind != DST_OWN && (!offload || will_fragment)) {
-        memset(p->data + csum_offset, 0, 2);
+    if (d->kind != DST_OWN && (!offload || will_fragment))
         return false;
-    }
     memcpy(p->data + csum_offset, &field, 2);
     p->flags |= PKT_CSUM_PARTIAL;
     p->csum_start = 0;
@@ -584,15 +597,10 @@ static bool checksum_left(struct engine *e, struct pktbuf *p, const struct ip_ad
 void net_checksum(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
                   uint8_t proto, uint16_t csum_offset, bool will_fragment)
 {
-    uint32_t sum = pseudo_sum(src, dst, proto, net_pkt_bytes(p));
-    uint16_t field;
+    uint32_t pseudo = pseudo_sum(src, dst, proto, net_pkt_bytes(p));
 
-    if (checksum_left(e, p, dst, sum, csum_offset, will_fragment))
-        return;
-    field = csum_finish(net_pkt_sum(p, sum));
-    if (proto == IP_PROTO_UDP && !field)
-        field = UINT16_MAX; /* RFC 768: zero on the wire would say that there is no checksum. */
-    memcpy(p->data + csum_offset, &field, 2);
+    if (!checksum_left(e, p, dst, pseudo, csum_offset, will_fragment))
+        net_pkt_checksum(p, pseudo, proto, csum_offset);
 }
 
 void net_checksum_known(struct engine *e, struct pktbuf *p, const struct ip_addr *src,
@@ -600,15 +608,9 @@ void net_checksum_known(struct engine *e, struct pktbuf *p, const struct ip_addr
                         uint32_t sum)
 {
     uint32_t pseudo = pseudo_sum(src, dst, proto, net_pkt_bytes(p));
-    uint16_t field;
 
     if (checksum_left(e, p, dst, pseudo, csum_offset, false))
         return;
-    field = csum_finish(csum_add(csum_add(pseudo, sum), csum_partial(p->data, from)));
-    memcpy(p->data + csum_offset, &field, 2);
-}
-
-bool net_csum_by_hand(const struct engine *e)
-{
-    return e->net.csum_by_hand;
+    memset(p->data + csum_offset, 0, 2);
+    put_field(p, csum_add(csum_add(pseudo, sum), csum_partial(p->data, from)), proto, csum_offset);
 }

@@ -137,6 +137,8 @@ void net_pkt_copy(const struct pktbuf *p, uint32_t off, uint8_t *dst, uint32_t b
 void net_pkt_push(struct pktbuf *p, uint32_t bytes);
 /** Checksum over all of `p`, from p->data on, with `sum` to begin with. */
 uint32_t net_pkt_sum(const struct pktbuf *p, uint32_t sum);
+/** Compute the checksum of a packet of `proto` and store it; `pseudo`: sum of its pseudo-header, or 0. */
+void net_pkt_checksum(struct pktbuf *p, uint32_t pseudo, uint8_t proto, uint16_t csum_offset);
 
 /**
  * Send the open frame to a group with IP options, which net_output() doesn't make. The source is that of the

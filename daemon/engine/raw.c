@@ -82,14 +82,11 @@ static bool fits(const struct engine *e, const struct udp_sock *u, const struct 
 static uint32_t whole_header(const struct rx_pkt *rp, uint8_t *hdr)
 {
     uint32_t bytes = rp->l3_hdr_len;
-    uint16_t sum;
 
     memcpy(hdr, rp->l3, bytes);
     put_be16(hdr + 2, (uint16_t)(bytes + rp->l4_len));
     put_be16(hdr + 6, get_be16(hdr + 6) & IP4_DF);
-    memset(hdr + 10, 0, 2);
-    sum = csum_finish(csum_partial(hdr, bytes));
-    memcpy(hdr + 10, &sum, 2);
+    ip4_put_csum(hdr, bytes);
     return bytes;
 }
 
@@ -139,17 +136,13 @@ uint32_t raw_checksum_end(const struct udp_sock *u)
 int raw_checksum(const struct udp_sock *u, struct pktbuf *p, const struct udp_outgoing *o)
 {
     uint32_t end = raw_checksum_end(u);
-    uint16_t sum;
 
     if (!end)
         return 0;
     if (p->len < end)
         return EINVAL;
-    memset(p->data + u->csum_off, 0, 2);
-    sum = csum_finish(net_pkt_sum(p, csum_pseudo6(o->src.ip, o->dst.ip, u->proto, net_pkt_bytes(p))));
-    if (!sum && u->proto == IP_PROTO_UDP)
-        sum = UINT16_MAX; /* RFC 8200 8.1 */
-    memcpy(p->data + u->csum_off, &sum, 2);
+    net_pkt_checksum(p, csum_pseudo6(o->src.ip, o->dst.ip, u->proto, net_pkt_bytes(p)), u->proto,
+                     (uint16_t)u->csum_off);
     return 0;
 }
 
@@ -158,7 +151,6 @@ static int complete_header(struct engine *e, uint8_t *hdr, const struct udp_outg
 {
     const struct ip_out out = {.src = &o->src, .dst = &o->dst, .proto = hdr[9]};
     uint32_t bytes = (hdr[0] & 15u) * 4;
-    uint16_t sum;
 
     if (hdr[0] >> 4 != 4 || bytes < IP4_HDR_BYTES || bytes > o->len)
         return EINVAL;
@@ -167,9 +159,7 @@ static int complete_header(struct engine *e, uint8_t *hdr, const struct udp_outg
         put_be16(hdr + 4, (uint16_t)net_next_id(&e->net, &out));
     if (!get_be32(hdr + 12))
         memcpy(hdr + 12, o->src.ip, 4);
-    memset(hdr + 10, 0, 2);
-    sum = csum_finish(csum_partial(hdr, bytes));
-    memcpy(hdr + 10, &sum, 2);
+    ip4_put_csum(hdr, bytes);
     return 0;
 }
 

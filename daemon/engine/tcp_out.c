@@ -184,15 +184,15 @@ static uint32_t put_sack(struct engine *e, struct tcp_conn *c, uint8_t *o, uint3
     return 4 + 8 * n;
 }
 
-/* Payload: copied when it fits the frame's own memory, else gathered from the send ring. */
-/* True: copied, and added up in `sum`. */
+/* Payload: copied when it fits the frame's own memory, else gathered from the send ring. True: it was added
+ * up in `sum` in passing, for devices that don't. */
 static bool put_payload(struct engine *e, struct tcp_conn *c, struct pktbuf *p, uint32_t hdr, uint32_t seq,
                         uint32_t len, uint32_t *sum)
 {
     struct ring_piece piece[RING_PIECES_MAX];
     unsigned n = ring_pieces(e, &c->s, &c->s.tx, c->s.tx.head + (seq - c->snd_una), len, piece);
     bool copy = hdr + len <= PKT_LINEAR_MAX - PKT_HEADROOM;
-    bool add = copy && net_csum_by_hand(e);
+    bool add = copy && e->net.csum_by_hand;
 
     static_assert(RING_PIECES_MAX <= PKT_FRAGS_MAX, "any run of a ring fits a frame");
     p->len = hdr;

@@ -78,11 +78,19 @@ static inline bool ip4_csum_ok(const struct ip4_pkt *ip)
     return csum_finish(csum_partial(ip->hdr, ip->hdr_len)) == 0;
 }
 
-/** Write a header without options; payload length, id, fragment word and so on come from `ip`. */
-static inline void ip4_put(uint8_t *p, const struct ip4_pkt *ip)
+/** Fill in the checksum of a header of `bytes`. */
+static inline void ip4_put_csum(uint8_t *p, uint32_t bytes)
 {
     uint16_t sum;
 
+    put_be16(p + 10, 0);
+    sum = csum_finish(csum_partial(p, bytes));
+    memcpy(p + 10, &sum, 2);
+}
+
+/** Write a header without options; payload length, id, fragment word and so on come from `ip`. */
+static inline void ip4_put(uint8_t *p, const struct ip4_pkt *ip)
+{
     p[0] = 0x45;
     p[1] = ip->tos;
     put_be16(p + 2, (uint16_t)(IP4_HDR_BYTES + ip->len));
@@ -90,11 +98,9 @@ static inline void ip4_put(uint8_t *p, const struct ip4_pkt *ip)
     put_be16(p + 6, (uint16_t)(ip->frag_off / 8 | (ip->more ? IP4_MF : 0) | (ip->df ? IP4_DF : 0)));
     p[8] = ip->ttl;
     p[9] = ip->proto;
-    put_be16(p + 10, 0);
     put_be32(p + 12, ip->src);
     put_be32(p + 16, ip->dst);
-    sum = csum_finish(csum_partial(p, IP4_HDR_BYTES));
-    memcpy(p + 10, &sum, 2);
+    ip4_put_csum(p, IP4_HDR_BYTES);
 }
 
 #endif
