@@ -38,7 +38,7 @@ static struct mcast_ip ip_of(const struct ip_addr *a)
     return r;
 }
 
-static struct mcast_group *group_find(const struct mcast_state *m, const struct ip_addr *group)
+struct mcast_group *mcast_group_find(const struct mcast_state *m, const struct ip_addr *group)
 {
     for (uint32_t i = 0; i < MCAST_TABLE; i++)
         if (m->groups[i].addr.family && ip_addr_eq(&m->groups[i].addr, group))
@@ -50,7 +50,7 @@ static struct mcast_group *group_find(const struct mcast_state *m, const struct 
  * makes way. NULL: full. */
 static struct mcast_group *group_get(struct mcast_state *m, const struct ip_addr *group, uint32_t count)
 {
-    struct mcast_group *g = group_find(m, group);
+    struct mcast_group *g = mcast_group_find(m, group);
 
     if (g)
         return g;
@@ -263,7 +263,7 @@ static void member_drop(struct engine *e, struct udp_sock *u, struct mcast_membe
 {
     struct mcast_state *m = &e->mcast;
     uint32_t index = (uint32_t)(mm - m->members), *at = &u->groups;
-    struct mcast_group *g = group_find(m, &mm->group);
+    struct mcast_group *g = mcast_group_find(m, &mm->group);
 
     while (*at != index) {
         ENG_ASSERT(*at != NIL);
@@ -332,7 +332,7 @@ static int source_set(struct engine *e, struct mcast_member *mm, const struct mc
         mm->src[mm->count++] = *src;
     else
         mm->src[i] = mm->src[--mm->count];
-    if (update(e, group_find(&e->mcast, &mm->group)))
+    if (update(e, mcast_group_find(&e->mcast, &mm->group)))
         return 0;
     *mm = before;
 full:
@@ -428,6 +428,7 @@ static void own_join(struct engine *e, const struct net_addr *a)
     struct ip_addr group = {.family = SG_AF_INET6, .scope = a->ifindex + 1u};
     bool waits = a->state == ADDR_TENTATIVE && a->announce_us != UINT64_MAX && a->announce_us > e->now_us;
     struct mcast_group *g;
+    bool fresh;
 
     ip6_solicited_node(a->addr.ip, group.ip);
     g = group_get(&e->mcast, &group, MCAST_TABLE);
@@ -435,15 +436,13 @@ static void own_join(struct engine *e, const struct net_addr *a)
         stat_inc(&e->stats, ST_MCAST_LIMIT);
         return;
     }
-    g->own_seen = true;
-    if (!g->own) {
-        g->own = true;
+    fresh = !g->own;
+    g->own = g->own_seen = true;
+    if (fresh)
         ENG_ASSERT(update(e, g)); /* It asks for no sources of its own. */
-        if (waits && g->change_us)
-            g->change_us = e->now_us + mcast_delay(e, a->announce_us - e->now_us);
-    } else if (waits && g->change_us > a->announce_us) { /* Of two addresses, the first to be probed for. */
+    /* Of two addresses with one group, before the first is probed for. */
+    if (waits && (fresh ? g->change_us != 0 : g->change_us > a->announce_us))
         g->change_us = e->now_us + mcast_delay(e, a->announce_us - e->now_us);
-    }
 }
 
 /* RFC 3590 4: what was reported without a source, which routers don't take, is reported again. */
@@ -504,7 +503,7 @@ bool mcast_listens(const struct engine *e, const struct ip_addr *group, uint8_t 
     if (at.family == SG_AF_INET && net_addr4(&at) == IGMP_ALL_HOSTS)
         return true;
     at.scope = ifindex + 1u;
-    g = group_find(&e->mcast, &at);
+    g = mcast_group_find(&e->mcast, &at);
     return g && (g->members || g->own);
 }
 

@@ -157,6 +157,9 @@ struct mcast_proto {
 };
 extern const struct mcast_proto igmp_proto, mld_proto;
 
+/** The record of a group; its scope is the interface. NULL: none. */
+struct mcast_group *mcast_group_find(const struct mcast_state *m, const struct ip_addr *group);
+
 /** The group's filter changed: tell routers, now and again (RFC 3376 5.1, RFC 3810 6.1). */
 void mcast_changed(struct engine *e, struct mcast_group *g);
 /** Tell of the group's state from `at_us` on, as if it had just been joined. */

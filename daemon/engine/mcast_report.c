@@ -210,12 +210,18 @@ static void change_report(struct engine *e, struct mcast_group *g, uint64_t now_
     mcast_group_clean(g);
 }
 
+/* Of what has changed nothing is to be told any more. */
+static void forget_changes(struct mcast_group *g)
+{
+    g->mode_reports = 0;
+    for (uint32_t i = 0; i < g->source_count; i++)
+        g->src[i].reports = 0;
+}
+
 void mcast_changed(struct engine *e, struct mcast_group *g)
 {
     if (!reportable(&g->addr)) {
-        g->mode_reports = 0;
-        for (uint32_t i = 0; i < g->source_count; i++)
-            g->src[i].reports = 0;
+        forget_changes(g);
         return;
     }
     due(&e->mcast, &g->change_us, e->now_us ? e->now_us : 1);
@@ -320,9 +326,7 @@ static void cancel_all(struct mcast_state *m, uint16_t family, uint8_t ifindex)
         if (!is_on(g, family, ifindex))
             continue;
         g->response_us = g->change_us = 0;
-        g->mode_reports = 0;
-        for (uint32_t k = 0; k < g->source_count; k++)
-            g->src[k].reports = 0;
+        forget_changes(g);
         mcast_group_clean(g);
     }
 }
@@ -380,12 +384,10 @@ void mcast_query(struct engine *e, const struct group_query *q, uint16_t family,
 void mcast_heard_report(struct engine *e, const struct ip_addr *group, uint64_t now_us)
 {
     struct mcast_state *m = &e->mcast;
+    struct mcast_group *g = mcast_group_find(m, group);
 
-    if (version(mcast_link(m, group), now_us) == 3)
-        return;
-    for (uint32_t i = 0; i < MCAST_TABLE; i++)
-        if (m->groups[i].addr.family && ip_addr_eq(&m->groups[i].addr, group))
-            m->groups[i].response_us = 0;
+    if (g && version(mcast_link(m, group), now_us) < 3)
+        g->response_us = 0;
 }
 
 /* ---- Time ------------------------------------------------------------------------------------- */

@@ -55,20 +55,16 @@ uint16_t tcp_mss_start(struct engine *e, struct tcp_conn *c)
 
 void tcp_pmtu_sync(struct engine *e, struct tcp_conn *c)
 {
+    uint16_t mss, before = c->mss;
     struct ip_addr src;
-    uint16_t mss;
 
     if (!net_source(e, &c->s.remote, &src))
         return; /* The link is down: what it will carry when it is back remains to be seen. */
     mss = (uint16_t)mss_now(e, c);
     c->pmtu_changes = e->pmtu.changes;
-    if (mss == c->mss)
-        return;
-    if (mss > c->mss) {
-        c->mss = mss;
-        return;
-    }
     c->mss = mss;
+    if (mss >= before)
+        return;
     if (tcp_flight(c))
         tcp_recovery_mtu(e, c);
     sock_dirty_bits(e, &c->s, DIRTY_LINE | DIRTY_NAME);
