@@ -27,11 +27,12 @@ static inline void same_size(struct engine_config *cfg)
 }
 
 /* Established over a path of RTT_US, which the handshake has measured. */
-static inline void start(struct peer *p, const struct peer_opts *o)
+static inline void start_with(struct peer *p, void (*tweak)(struct engine_config *),
+                              const struct peer_opts *o)
 {
     int64_t slot;
 
-    peer_start(p, same_size);
+    peer_start(p, tweak);
     peer_listen(p, 8);
     p->ts = o->ts;
     seg_send(p, (struct seg){.flags = TCP_SYN, .mss = o->mss, .wscale = o->wscale, .sack_perm = o->sack});
@@ -41,6 +42,11 @@ static inline void start(struct peer *p, const struct peer_opts *o)
     slot = app_accept(&p->h, p->listener);
     cr_assert_gt(slot, 0);
     p->slot = (uint32_t)slot;
+}
+
+static inline void start(struct peer *p, const struct peer_opts *o)
+{
+    start_with(p, same_size, o);
 }
 
 /* The application writes n segments; those that the window allows go out. */

@@ -7,11 +7,6 @@
 #define BASE    1064u /* bytes of the packets that a search begins with */
 #define SMALL   (BASE - HEADERS)
 
-static void never(struct engine_config *cfg)
-{
-    cfg->mtu_probing = ENGINE_NEVER;
-}
-
 static void always(struct engine_config *cfg)
 {
     cfg->mtu_probing = ENGINE_ALWAYS;
@@ -22,21 +17,6 @@ static void always_offload(struct engine_config *cfg)
     always(cfg);
     cfg->ifs[0].offloads = ENGINE_TX_CSUM | ENGINE_TX_TSO4;
     cfg->ifs[0].tx_frame_max = 65535 + 14;
-}
-
-static void open_with(struct peer *p, void (*tweak)(struct engine_config *), const struct peer_opts *o)
-{
-    int64_t slot;
-
-    peer_start(p, tweak);
-    peer_listen(p, 8);
-    seg_send(p, (struct seg){.flags = TCP_SYN, .mss = o->mss, .wscale = o->wscale, .sack_perm = o->sack});
-    seg_expect(p, .flags = TCP_SYN | TCP_ACK, .ack = 1);
-    p->h.now_us += RTT_US;
-    seg_send(p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1, .wnd = o->wnd});
-    slot = app_accept(&p->h, p->listener);
-    cr_assert_gt(slot, 0);
-    p->slot = (uint32_t)slot;
 }
 
 /* Time-outs of what is in flight until a segment of another length comes, which is returned; 0: after n. */
@@ -89,7 +69,7 @@ Test(plpmtu, long_packets_that_vanish_make_a_black_hole)
 {
     struct peer p;
 
-    open_with(&p, NULL, &sack);
+    start_with(&p, NULL, &sack);
     peer_write(&p, 5 * MSS);
     seg_drain(&p);
     cr_assert_eq(time_out(&p, 8), SMALL);
@@ -105,7 +85,7 @@ Test(plpmtu, is_not_looked_for_when_switched_off)
 {
     struct peer p;
 
-    open_with(&p, never, &sack);
+    start_with(&p, same_size, &sack);
     peer_write(&p, 5 * MSS);
     seg_drain(&p);
     cr_assert_eq(time_out(&p, 8), 0);
@@ -117,7 +97,7 @@ Test(plpmtu, short_packets_that_vanish_say_nothing)
 {
     struct peer p;
 
-    open_with(&p, NULL, &sack);
+    start_with(&p, NULL, &sack);
     peer_write(&p, SMALL);
     seg_drain(&p);
     cr_assert_eq(time_out(&p, 8), 0);
@@ -131,7 +111,7 @@ Test(plpmtu, after_an_outage_the_old_size_is_tried_first_and_taken_up_again)
     struct seg s;
     uint32_t acked;
 
-    open_with(&p, NULL, &sack);
+    start_with(&p, NULL, &sack);
     peer_write(&p, 5 * MSS);
     seg_drain(&p);
     cr_assert_eq(time_out(&p, 8), SMALL);
@@ -157,7 +137,7 @@ Test(plpmtu, always_begins_small_and_probes_when_the_window_allows)
     struct seg s;
     uint32_t acked = 1;
 
-    open_with(&p, always, &sack);
+    start_with(&p, always, &sack);
     cr_assert_eq(info(&p).mss, SMALL);
     peer_write(&p, 4 * SMALL); /* Too little behind it: its loss would not show. */
     while (seg_next(&p, &s))
@@ -195,7 +175,7 @@ Test(plpmtu, a_lost_probe_is_sent_again_in_pieces_and_is_no_congestion) /* 7.5 *
     struct seg s, again;
     uint32_t acked = 1, cwnd, end;
 
-    open_with(&p, always, &sack);
+    start_with(&p, always, &sack);
     peer_write(&p, 10 * MSS);
     s = next_probe(&p, &acked);
     cr_assert_eq(s.len, MSS);
@@ -244,7 +224,7 @@ Test(plpmtu, the_search_ends_close_below_what_the_path_carries)
     for (unsigned i = 0; i < ARRAY_LEN(limits); i++) {
         struct peer p;
 
-        open_with(&p, always, &sack);
+        start_with(&p, always, &sack);
         search(&p, limits[i]);
         cr_assert_not(path(&p)->searching, "limit %u", limits[i]);
         cr_assert(path(&p)->low <= limits[i] && path(&p)->low + 8u > limits[i], "limit %u, found %u",
@@ -264,7 +244,7 @@ Test(plpmtu, an_old_outcome_is_looked_at_again)
     struct seg s;
     uint32_t acked;
 
-    open_with(&p, always, &sack);
+    start_with(&p, always, &sack);
     search(&p, 1400);
     cr_assert_not(path(&p)->searching);
     acked = conn(&p)->snd_nxt - p.host_isn;
@@ -284,7 +264,7 @@ Test(plpmtu, a_probe_among_other_losses_proves_nothing) /* 7.6.2 */
     uint32_t acked = 1;
     uint16_t high;
 
-    open_with(&p, always, &sack);
+    start_with(&p, always, &sack);
     peer_write(&p, 10 * MSS);
     s = next_probe(&p, &acked);
     high = path(&p)->high;
@@ -313,7 +293,7 @@ Test(plpmtu, works_without_sack)
     struct seg s, again;
     uint32_t acked = 1;
 
-    open_with(&p, always, &plain);
+    start_with(&p, always, &plain);
     peer_write(&p, 10 * MSS);
     s = next_probe(&p, &acked);
     cr_assert_eq(s.len, MSS);
@@ -333,7 +313,7 @@ Test(plpmtu, a_router_that_answers_a_probe_is_believed) /* 7.6.4 */
     struct seg s;
     uint32_t acked = 1;
 
-    open_with(&p, always, &sack);
+    start_with(&p, always, &sack);
     peer_write(&p, 10 * MSS);
     s = next_probe(&p, &acked);
     peer_icmp(&p, 3, 4, 1400, s.seq, LINK);
@@ -360,7 +340,7 @@ Test(plpmtu, no_device_cuts_a_probe)
     struct seg s;
     uint32_t acked = 1;
 
-    open_with(&p, always_offload, &sack);
+    start_with(&p, always_offload, &sack);
     peer_write(&p, 10 * MSS);
     for (int i = 0; i < 40 && !path(&p)->probe; i++) {
         while (seg_next(&p, &s) && !path(&p)->probe)
@@ -384,7 +364,7 @@ Test(plpmtu, a_peer_that_takes_less_is_not_sent_more)
     struct seg s;
     uint32_t acked = 1;
 
-    open_with(&p, always, &small);
+    start_with(&p, always, &small);
     cr_assert_eq(info(&p).mss, SMALL);
     peer_write(&p, 10 * MSS);
     s = next_probe(&p, &acked);

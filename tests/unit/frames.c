@@ -166,6 +166,23 @@ void expect_nothing(struct host *h)
     cr_assert_null(host_tx(h), "unexpected frame");
 }
 
+uint64_t host_wait_tx(struct host *h, uint64_t max_us)
+{
+    uint64_t start_us = h->now_us;
+
+    while (!engine_tx_pending(h->e) && h->now_us < start_us + max_us) {
+        h->now_us += 1000;
+        host_run(h);
+    }
+    return h->now_us - start_us;
+}
+
+void host_quiet(struct host *h, uint64_t us)
+{
+    (void)host_wait_tx(h, us);
+    expect_nothing(h);
+}
+
 uint64_t rnd_next(uint64_t *state)
 {
     uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */

@@ -55,6 +55,10 @@ void rig_check(struct host *h);
 void expect_arp(struct host *h, struct arp_pkt *ret, const uint8_t **dst_mac);
 void expect_ip4(struct host *h, struct ip4_pkt *ret, const uint8_t **dst_mac);
 void expect_nothing(struct host *h);
+/** Let time pass until something is sent, at most `max_us`; how long it took. */
+uint64_t host_wait_tx(struct host *h, uint64_t max_us);
+/** Nothing is sent in this time. */
+void host_quiet(struct host *h, uint64_t us);
 
 /** A pseudo-random stream; the caller prints its seed. */
 uint64_t rnd_next(uint64_t *state);

@@ -241,38 +241,20 @@ static void expect_old(uint8_t type, uint32_t group, uint32_t dst)
     cr_assert_eq(get_be32(msg + 4), group);
 }
 
-/* Let time pass until something is sent, at most `max_us`; how long it took. */
-static uint64_t wait_message(uint64_t max_us)
-{
-    uint64_t start_us = h.now_us;
-
-    while (!engine_tx_pending(h.e) && h.now_us < start_us + max_us) {
-        h.now_us += 1000;
-        host_run(&h);
-    }
-    return h.now_us - start_us;
-}
-
-static void quiet_for(uint64_t us)
-{
-    (void)wait_message(us);
-    expect_nothing(&h);
-}
-
 Test(mcast, join_and_leave_are_reported_robustness_times)
 {
     uint32_t s = member(4000, GROUP);
 
     expect_record(GROUP_TO_EX, GROUP, 0, 0);
     expect_nothing(&h);
-    cr_assert_leq(wait_message(1100000), 1010000, "again within a second (RFC 3376 8.11)");
+    cr_assert_leq(host_wait_tx(&h, 1100000), 1010000, "again within a second (RFC 3376 8.11)");
     expect_record(GROUP_TO_EX, GROUP, 0, 0);
-    quiet_for(20000000);
+    host_quiet(&h, 20000000);
     cr_assert_eq(option(s, MCAST_DROP, GROUP, 0), 0);
     expect_record(GROUP_TO_IN, GROUP, 0, 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_TO_IN, GROUP, 0, 0);
-    quiet_for(20000000);
+    host_quiet(&h, 20000000);
     cr_assert_eq(host_counter(&h, "IgmpOutReports"), 4);
 }
 
@@ -280,18 +262,18 @@ Test(mcast, second_member_changes_nothing_for_routers)
 {
     uint32_t a = member(4000, GROUP), b;
 
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_TO_EX, GROUP, 0, 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_TO_EX, GROUP, 0, 0);
     b = member(4001, GROUP);
-    quiet_for(3000000);
+    host_quiet(&h, 3000000);
     cr_assert_eq(app_close(&h, a), 0);
-    quiet_for(3000000);
+    host_quiet(&h, 3000000);
     cr_assert_eq(app_close(&h, b), 0);
     host_run(&h);
     expect_record(GROUP_TO_IN, GROUP, 0, 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_TO_IN, GROUP, 0, 0);
 }
 
@@ -303,18 +285,18 @@ Test(mcast, source_lists_are_reported_as_allow_and_block)
     expect_record(GROUP_ALLOW, GROUP, NET4(1), 0);
     cr_assert_eq(option(s, MCAST_ADD_SOURCE, GROUP, NET4(2)), 0);
     expect_record(GROUP_ALLOW, GROUP, NET4(1), NET4(2)); /* with what was still to be said (5.1) */
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_ALLOW, GROUP, NET4(2), 0);
-    quiet_for(3000000);
+    host_quiet(&h, 3000000);
     cr_assert_eq(option(s, MCAST_DROP_SOURCE, GROUP, NET4(1)), 0);
     expect_record(GROUP_BLOCK, GROUP, NET4(1), 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_BLOCK, GROUP, NET4(1), 0);
     cr_assert_eq(option(s, MCAST_DROP_SOURCE, GROUP, NET4(2)), 0);
     expect_record(GROUP_BLOCK, GROUP, NET4(2), 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_BLOCK, GROUP, NET4(2), 0);
-    quiet_for(3000000);
+    host_quiet(&h, 3000000);
 }
 
 Test(mcast, filters_of_sockets_are_merged)
@@ -323,24 +305,24 @@ Test(mcast, filters_of_sockets_are_merged)
 
     cr_assert_eq(option(only, MCAST_ADD_SOURCE, GROUP, NET4(1)), 0);
     expect_record(GROUP_ALLOW, GROUP, NET4(1), 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_ALLOW, GROUP, NET4(1), 0);
     but = member(4001, GROUP); /* one that excludes makes the host exclude (RFC 3376 3.2) */
     expect_record(GROUP_TO_EX, GROUP, 0, 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_TO_EX, GROUP, 0, 0);
     cr_assert_eq(option(but, MCAST_BLOCK, GROUP, NET4(1)), 0); /* but the other wants it */
-    quiet_for(3000000);
+    host_quiet(&h, 3000000);
     cr_assert_eq(option(but, MCAST_BLOCK, GROUP, NET4(2)), 0);
     expect_record(GROUP_BLOCK, GROUP, NET4(2), 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_BLOCK, GROUP, NET4(2), 0);
     cr_assert_eq(app_close(&h, but), 0);
     host_run(&h);
     expect_record(GROUP_TO_IN, GROUP, NET4(1), 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_TO_IN, GROUP, NET4(1), 0);
-    quiet_for(3000000);
+    host_quiet(&h, 3000000);
 }
 
 /* ---- Queries ------------------------------------------------------------------------------------------ */
@@ -379,7 +361,7 @@ static void settle(uint32_t *a, uint32_t *b)
     host_run(&h);
     while (host_tx(&h))
         ;
-    quiet_for(3000000);
+    host_quiet(&h, 3000000);
 }
 
 Test(mcast, general_query_is_answered_with_all_groups_after_a_delay)
@@ -391,13 +373,13 @@ Test(mcast, general_query_is_answered_with_all_groups_after_a_delay)
     before = h.now_us;
     query(50, 0, 12, 0, 0, 0); /* 5 s; from 0.0.0.0, as proxies ask (RFC 4541) */
     expect_nothing(&h);
-    cr_assert_leq(wait_message(5100000), 5010000);
+    cr_assert_leq(host_wait_tx(&h, 5100000), 5010000);
     cr_assert_gt(h.now_us, before);
     cr_assert_eq(next_igmp(IGMP_REPORTS3), 8 + 8 + 8 + 8);
     cr_assert_eq(get_be16(msg + 6), 2);
     cr_assert(msg[8] == GROUP_IS_EX && get_be32(msg + 12) == GROUP);
     cr_assert(msg[16] == GROUP_IS_IN && get_be16(msg + 18) == 2 && get_be32(msg + 20) == GROUP2);
-    quiet_for(10000000);
+    host_quiet(&h, 10000000);
     cr_assert_eq(host_counter(&h, "IgmpInQueries"), 1);
 }
 
@@ -407,10 +389,10 @@ Test(mcast, group_query_is_answered_about_that_group)
 
     settle(&a, &b);
     query(10, GROUP, 12, 0, 0, ROUTER);
-    cr_assert_leq(wait_message(1100000), 1010000);
+    cr_assert_leq(host_wait_tx(&h, 1100000), 1010000);
     expect_record(GROUP_IS_EX, GROUP, 0, 0);
     query(10, 0xe9999999, 12, 0, 0, ROUTER); /* nobody's */
-    quiet_for(2000000);
+    host_quiet(&h, 2000000);
 }
 
 Test(mcast, source_query_is_answered_with_the_sources_that_are_wanted)
@@ -419,23 +401,23 @@ Test(mcast, source_query_is_answered_with_the_sources_that_are_wanted)
 
     settle(&a, &b);
     query(10, GROUP2, 20, NET4(2), NET4(9), ROUTER);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_IS_IN, GROUP2, NET4(2), 0);
     query(10, GROUP2, 16, NET4(9), 0, ROUTER); /* none of ours */
-    quiet_for(2000000);
+    host_quiet(&h, 2000000);
     cr_assert_eq(option(a, MCAST_BLOCK, GROUP, NET4(2)), 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_BLOCK, GROUP, NET4(2), 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_BLOCK, GROUP, NET4(2), 0);
     query(10, GROUP, 20, NET4(2), NET4(9), ROUTER); /* all but 2 is wanted */
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_IS_IN, GROUP, NET4(9), 0);
     query(10, GROUP, 16, NET4(7), 0, ROUTER); /* a query about the whole group makes it needless */
     query(10, GROUP, 12, 0, 0, ROUTER);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_IS_EX, GROUP, NET4(2), 0);
-    quiet_for(3000000);
+    host_quiet(&h, 3000000);
 }
 
 Test(mcast, malformed_queries_are_counted_and_change_nothing)
@@ -450,9 +432,9 @@ Test(mcast, malformed_queries_are_counted_and_change_nothing)
     f.b[f.len - 1] ^= 1;
     frame_in(&h, &f); /* checksum */
     cr_assert_eq(host_counter(&h, "IgmpInErrors"), 3);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_IS_EX, GROUP, 0, 0);
-    quiet_for(3000000);
+    host_quiet(&h, 3000000);
 }
 
 Test(mcast, version_2_querier_gets_version_2_reports_and_a_leave)
@@ -462,17 +444,17 @@ Test(mcast, version_2_querier_gets_version_2_reports_and_a_leave)
     settle(&a, &b);
     cr_assert_eq(app_close(&h, b), 0);
     for (int i = 0; i < 3; i++) {
-        wait_message(1100000);
+        host_wait_tx(&h, 1100000);
         while (host_tx(&h))
             ;
     }
     query(20, 0, 8, 0, 0, ROUTER);
-    cr_assert_leq(wait_message(2100000), 2010000);
+    cr_assert_leq(host_wait_tx(&h, 2100000), 2010000);
     expect_old(IGMP_REPORT2, GROUP, GROUP);
-    quiet_for(5000000);
+    host_quiet(&h, 5000000);
     cr_assert_eq(option(a, MCAST_ADD, GROUP2, 0), 0);
     expect_old(IGMP_REPORT2, GROUP2, GROUP2);
-    wait_message(11000000);
+    host_wait_tx(&h, 11000000);
     expect_old(IGMP_REPORT2, GROUP2, GROUP2);
     cr_assert_eq(option(a, MCAST_DROP, GROUP2, 0), 0);
     expect_old(IGMP_LEAVE2, GROUP2, IGMP_ALL_ROUTERS);
@@ -484,10 +466,10 @@ Test(mcast, version_1_querier_gets_version_1_reports_and_no_leave)
 
     settle(&a, &b);
     query(0, GROUP, 8, 0, 0, ROUTER);
-    cr_assert_leq(wait_message(10100000), 10010000);
+    cr_assert_leq(host_wait_tx(&h, 10100000), 10010000);
     expect_old(IGMP_REPORT1, GROUP, GROUP);
     cr_assert_eq(option(a, MCAST_DROP, GROUP, 0), 0);
-    quiet_for(5000000);
+    host_quiet(&h, 5000000);
 }
 
 Test(mcast, another_hosts_report_will_do_in_version_2)
@@ -506,7 +488,7 @@ Test(mcast, another_hosts_report_will_do_in_version_2)
     frame_ip4(&f, &ip, 1);
     eth_multicast4(GROUP, f.b);
     frame_in(&h, &f);
-    quiet_for(11000000);
+    host_quiet(&h, 11000000);
     cr_assert_eq(host_counter(&h, "IgmpInReports"), 1);
 }
 
@@ -516,11 +498,11 @@ Test(mcast, version_3_comes_back_when_the_older_querier_has_gone)
 
     settle(&a, &b);
     query(10, GROUP, 8, 0, 0, ROUTER);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_old(IGMP_REPORT2, GROUP, GROUP);
-    quiet_for(252000000); /* RFC 3376 8.12: robustness * interval + response time */
+    host_quiet(&h, 252000000); /* RFC 3376 8.12: robustness * interval + response time */
     query(10, GROUP, 12, 0, 0, ROUTER);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_IS_EX, GROUP, 0, 0);
 }
 

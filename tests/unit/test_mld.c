@@ -142,24 +142,6 @@ static void expect_old(uint8_t type, const uint8_t *group, const uint8_t *dst)
     cr_assert_arr_eq(msg + 8, group, 16);
 }
 
-/* Let time pass until something is sent, at most `max_us`; how long it took. */
-static uint64_t wait_message(uint64_t max_us)
-{
-    uint64_t start_us = h.now_us;
-
-    while (!engine_tx_pending(h.e) && h.now_us < start_us + max_us) {
-        h.now_us += 1000;
-        host_run(&h);
-    }
-    return h.now_us - start_us;
-}
-
-static void quiet_for(uint64_t us)
-{
-    (void)wait_message(us);
-    expect_nothing(&h);
-}
-
 struct asked {
     uint16_t code;        /* milliseconds */
     const uint8_t *group; /* NULL: general */
@@ -290,14 +272,14 @@ Test(mld, join_and_leave_are_reported_robustness_times)
 
     expect_record(GROUP_TO_EX, group_a, 0, 0);
     expect_nothing(&h);
-    cr_assert_leq(wait_message(1100000), 1010000, "again within a second (RFC 3810 9.11)");
+    cr_assert_leq(host_wait_tx(&h, 1100000), 1010000, "again within a second (RFC 3810 9.11)");
     expect_record(GROUP_TO_EX, group_a, 0, 0);
-    quiet_for(20 * SECOND);
+    host_quiet(&h, 20 * SECOND);
     cr_assert_eq(option(s, MCAST_DROP, group_a, 0), 0);
     expect_record(GROUP_TO_IN, group_a, 0, 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_TO_IN, group_a, 0, 0);
-    quiet_for(20 * SECOND);
+    host_quiet(&h, 20 * SECOND);
     cr_assert_eq(host_counter(&h, "Icmp6OutMLDv2Reports"), 4);
 }
 
@@ -309,13 +291,13 @@ Test(mld, source_lists_are_reported_as_allow_and_block)
     expect_record(GROUP_ALLOW, group_a, 1, 0);
     cr_assert_eq(option(s, MCAST_ADD_SOURCE, group_a, 3), 0);
     expect_record(GROUP_ALLOW, group_a, 1, 3);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_ALLOW, group_a, 3, 0);
     cr_assert_eq(option(s, MCAST_DROP_SOURCE, group_a, 1), 0);
     expect_record(GROUP_BLOCK, group_a, 1, 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_BLOCK, group_a, 1, 0);
-    quiet_for(3 * SECOND);
+    host_quiet(&h, 3 * SECOND);
 }
 
 Test(mld, groups_that_never_leave_the_host_or_that_all_hear_are_not_reported)
@@ -324,9 +306,9 @@ Test(mld, groups_that_never_leave_the_host_or_that_all_hear_are_not_reported)
     uint32_t s = member(4000, interface);
 
     cr_assert_eq(option(s, MCAST_ADD, all_nodes, 0), 0);
-    quiet_for(3 * SECOND);
+    host_quiet(&h, 3 * SECOND);
     query((struct asked){.code = 100, .bytes = 28});
-    quiet_for(3 * SECOND);
+    host_quiet(&h, 3 * SECOND);
 }
 
 /* ---- Groups of our own addresses ------------------------------------------------------------------ */
@@ -406,7 +388,7 @@ Test(mld, address_that_goes_away_takes_its_group_along)
 
     engine_announce(h.e, h.now_us);
     for (int i = 0; i < 10; i++) {
-        wait_message(SECOND);
+        host_wait_tx(&h, SECOND);
         drain();
     }
     a = netif_addr_add(&h.e->net.t, &c, ADDR_PREFERRED);
@@ -415,12 +397,12 @@ Test(mld, address_that_goes_away_takes_its_group_along)
     host_run(&h);
     ip6_solicited_node(net6(77), group);
     expect_record(GROUP_TO_EX, group, 0, 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_TO_EX, group, 0, 0);
     netif_addr_del(&h.e->net.t, a);
     host_run(&h);
     expect_record(GROUP_TO_IN, group, 0, 0);
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_TO_IN, group, 0, 0);
 }
 
@@ -437,7 +419,7 @@ static void settle(uint32_t *a, uint32_t *b)
         host_run(&h);
     host_run(&h);
     drain();
-    quiet_for(3 * SECOND);
+    host_quiet(&h, 3 * SECOND);
 }
 
 Test(mld, general_query_is_answered_with_all_groups_after_a_delay)
@@ -449,13 +431,13 @@ Test(mld, general_query_is_answered_with_all_groups_after_a_delay)
     before = h.now_us;
     query((struct asked){.code = 5000, .bytes = 28});
     expect_nothing(&h);
-    cr_assert_leq(wait_message(5100000), 5010000);
+    cr_assert_leq(host_wait_tx(&h, 5100000), 5010000);
     cr_assert_gt(h.now_us, before);
     cr_assert_eq(next_mld(link6(HOST_LAST), reports2), 8 + 20 + 20 + 32);
     cr_assert_eq(get_be16(msg + 6), 2);
     cr_assert(msg[8] == GROUP_IS_EX && memcmp(msg + 12, group_a, 16) == 0);
     cr_assert(msg[28] == GROUP_IS_IN && get_be16(msg + 30) == 2 && memcmp(msg + 32, group_b, 16) == 0);
-    quiet_for(10 * SECOND);
+    host_quiet(&h, 10 * SECOND);
     cr_assert_eq(host_counter(&h, "Icmp6InGroupMembQueries"), 1);
 }
 
@@ -465,13 +447,13 @@ Test(mld, group_and_source_queries_are_answered_about_what_is_asked)
 
     settle(&a, &b);
     query((struct asked){.code = 1000, .group = group_a, .bytes = 28});
-    cr_assert_leq(wait_message(1100000), 1010000);
+    cr_assert_leq(host_wait_tx(&h, 1100000), 1010000);
     expect_record(GROUP_IS_EX, group_a, 0, 0);
     query((struct asked){.code = 1000, .group = group_b, .bytes = 60, .s0 = 3, .s1 = 9});
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_IS_IN, group_b, 3, 0);
     query((struct asked){.code = 1000, .group = group_b, .bytes = 44, .s0 = 9});
-    quiet_for(2 * SECOND);
+    host_quiet(&h, 2 * SECOND);
 }
 
 Test(mld, long_response_times_have_an_exponent)
@@ -493,7 +475,7 @@ Test(mld, queries_that_no_router_of_this_link_can_have_sent_are_dropped)
     query((struct asked){.code = 100, .group = group_a, .bytes = 44, .s0 = 3, .s1 = 9}); /* sources missing */
     query((struct asked){.code = 100, .group = net6(HOST_LAST), .bytes = 28});           /* no group */
     cr_assert_eq(host_counter(&h, "Icmp6InErrors"), 6);
-    quiet_for(2 * SECOND);
+    host_quiet(&h, 2 * SECOND);
 }
 
 Test(mld, version_1_querier_gets_version_1_reports_and_done)
@@ -503,16 +485,16 @@ Test(mld, version_1_querier_gets_version_1_reports_and_done)
     settle(&a, &b);
     cr_assert_eq(app_close(&h, b), 0);
     for (int i = 0; i < 3; i++) {
-        wait_message(1100000);
+        host_wait_tx(&h, 1100000);
         drain();
     }
     query((struct asked){.code = 2000, .bytes = 24});
-    cr_assert_leq(wait_message(2100000), 2010000);
+    cr_assert_leq(host_wait_tx(&h, 2100000), 2010000);
     expect_old(MLD_REPORT1, group_a, group_a);
-    quiet_for(5 * SECOND);
+    host_quiet(&h, 5 * SECOND);
     cr_assert_eq(option(a, MCAST_ADD, group_b, 0), 0);
     expect_old(MLD_REPORT1, group_b, group_b);
-    wait_message(11 * SECOND);
+    host_wait_tx(&h, 11 * SECOND);
     expect_old(MLD_REPORT1, group_b, group_b);
     cr_assert_eq(option(a, MCAST_DROP, group_b, 0), 0);
     expect_old(MLD_DONE1, group_b, all_routers);
@@ -540,7 +522,7 @@ Test(mld, another_hosts_report_will_do_in_version_1)
     settle(&a, &b);
     query((struct asked){.code = 10000, .group = group_a, .bytes = 24});
     other_reports(group_a);
-    quiet_for(11 * SECOND);
+    host_quiet(&h, 11 * SECOND);
     cr_assert_eq(host_counter(&h, "Icmp6InGroupMembResponses"), 1);
 }
 
@@ -550,11 +532,11 @@ Test(mld, version_2_comes_back_when_the_older_querier_has_gone)
 
     settle(&a, &b);
     query((struct asked){.code = 1000, .group = group_a, .bytes = 24});
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_old(MLD_REPORT1, group_a, group_a);
-    quiet_for(252 * SECOND); /* RFC 3810 9.12: robustness * interval + response time */
+    host_quiet(&h, 252 * SECOND); /* RFC 3810 9.12: robustness * interval + response time */
     query((struct asked){.code = 1000, .group = group_a, .bytes = 28});
-    wait_message(1100000);
+    host_wait_tx(&h, 1100000);
     expect_record(GROUP_IS_EX, group_a, 0, 0);
 }
 
