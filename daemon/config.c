@@ -614,9 +614,9 @@ int config_check(const struct config *cfg, char *error)
 {
     const struct engine_config *e = &cfg->engine;
 
-    if (cfg->mtu && cfg->mtu < 576)
-        return config_fail(error, "network.mtu: %u is below 576; use 0 for the device's own, or 576 to 65535",
-                           cfg->mtu);
+    if (cfg->mtu && cfg->mtu < ENGINE_MTU_MIN)
+        return config_fail(error, "network.mtu: %u is below %u; use 0 for the device's own, or %u to 65535",
+                           cfg->mtu, ENGINE_MTU_MIN, ENGINE_MTU_MIN);
     if (cfg->control_path[0] != '/' && cfg->control_path[0] != '.')
         return config_fail(error, "control.path: \"%s\" is no path; start it with /", cfg->control_path);
     if (cfg->heap_bytes % (UINT64_C(1) << SG_REGION_LOG2_MAX))

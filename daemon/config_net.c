@@ -10,16 +10,14 @@
 
 #include "daemon/config_int.h"
 
-#define IP4_MTU_MIN 576u
-#define IP6_MTU_MIN 1280u /* RFC 8200 5 */
-#define MTU_MAX     65535u
-#define VLAN_MAX    4094u
+#define MTU_MAX  65535u
+#define VLAN_MAX 4094u
 
 /* ---- Words ------------------------------------------------------------------------------------------ */
 
 /* One item of a list, and the words in it. */
-#define ITEM_MAX    199u
-#define WORD_MAX    12u
+#define ITEM_MAX 199u
+#define WORD_MAX 12u
 
 struct words {
     char text[ITEM_MAX + 1];
@@ -124,7 +122,7 @@ static bool parse_device_word(struct config_device *d, const char *what, const c
         return true;
     }
     if (!strcmp(what, "mtu"))
-        return parse_number(value, IP4_MTU_MIN, MTU_MAX, &d->mtu);
+        return parse_number(value, ENGINE_MTU_MIN, MTU_MAX, &d->mtu);
     if (!strcmp(what, "mac"))
         return d->mac_set = config_parse_mac(value, d->mac);
     if (!strcmp(what, "accept_ra") && (!strcmp(value, "yes") || !strcmp(value, "no"))) {
@@ -405,8 +403,9 @@ static int check_address6(const struct config *cfg, unsigned i, char *error)
     (void)config_addr_text(&a->addr, text);
     if (!cfg->ipv6)
         return config_fail(error, "network.address: %s needs network.ipv6 = yes", text);
-    if (mtu && mtu < IP6_MTU_MIN)
-        return config_fail(error, "network.mtu: %u is below 1280, which the address %s needs", mtu, text);
+    if (mtu && mtu < ENGINE_MTU6_MIN)
+        return config_fail(error, "network.mtu: %u is below %u, which the address %s needs", mtu,
+                           ENGINE_MTU6_MIN, text);
     /* Multicast; unspecified, loopback and mapped IPv4 addresses begin with ten zero bytes. */
     if (a->addr.ip[0] == 0xff || !memcmp(a->addr.ip, (uint8_t[10]){0}, 10))
         return config_fail(

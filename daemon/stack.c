@@ -59,7 +59,7 @@ static void add_device(struct engine_config *e, const struct stack *s, const str
         .offloads = c->offloads,
         .tx_frame_max = c->tx_frame_max,
         .dev = dev,
-        .ip6 = cfg->ipv6 && c->mtu >= STACK_IP6_MTU_MIN,
+        .ip6 = cfg->ipv6 && c->mtu >= ENGINE_MTU6_MIN,
         .accept_ra = config_device_ra(cfg, dev),
     };
     memcpy(i->mac, c->mac, sizeof(i->mac));

@@ -14,7 +14,6 @@
 
 #define STACK_BUSY_US      500000u /* how long to try again while another process holds the device */
 #define STACK_BUSY_STEP_US 20000u
-#define STACK_IP6_MTU_MIN  1280u /* RFC 8200 5: a narrower link carries no IPv6 */
 
 struct stack_device {
     struct device *device; /* NULL: not open */

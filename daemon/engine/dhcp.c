@@ -157,7 +157,7 @@ static void route(struct engine *e, const struct dhcp_lease *l)
 static void mtu_set(struct engine *e, uint16_t mtu)
 {
     struct engine_if *i = &e->net.t.ifs[e->cfg.dhcp_if].c;
-    uint16_t most = e->cfg.ifs[e->cfg.dhcp_if].mtu, least = i->ip6 ? 1280 : 576;
+    uint16_t most = e->cfg.ifs[e->cfg.dhcp_if].mtu, least = i->ip6 ? ENGINE_MTU6_MIN : ENGINE_MTU_MIN;
 
     i->mtu = !mtu || mtu > most ? most : mtu < least ? least : mtu;
     netif_mtu6(&e->net.t.ifs[e->cfg.dhcp_if]);

@@ -57,12 +57,13 @@ struct ip_ep {
 #define ENGINE_TX_TSO4   (1u << 1)
 #define ENGINE_TX_TSO6   (1u << 2)
 
-#define ENGINE_DEV_MAX   8u   /* devices */
-#define ENGINE_IF_MAX    8u   /* interfaces: devices and VLANs of devices */
-#define ENGINE_ADDR_MAX  24u  /* configured addresses, all interfaces together */
-#define ENGINE_ROUTE_MAX 64u  /* configured routes */
-#define ENGINE_MTU_MIN   576u /* a narrower link is taken for none (RFC 1122 3.3.2) */
-#define ENGINE_IF_ANY    255u /* engine_route.ifindex: the link that the gateway is on */
+#define ENGINE_DEV_MAX   8u    /* devices */
+#define ENGINE_IF_MAX    8u    /* interfaces: devices and VLANs of devices */
+#define ENGINE_ADDR_MAX  24u   /* configured addresses, all interfaces together */
+#define ENGINE_ROUTE_MAX 64u   /* configured routes */
+#define ENGINE_MTU_MIN   576u  /* a narrower link is taken for none (RFC 1122 3.3.2) */
+#define ENGINE_MTU6_MIN  1280u /* a narrower link carries no IPv6 (RFC 8200 5) */
+#define ENGINE_IF_ANY    255u  /* engine_route.ifindex: the link that the gateway is on */
 
 /** An interface. */
 struct engine_if {

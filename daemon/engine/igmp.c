@@ -13,17 +13,6 @@ static const uint8_t router_alert[4] = {0x94, 4, 0, 0};
 
 /* ---- Out -------------------------------------------------------------------------------------- */
 
-static uint32_t report_max(const struct engine *e, uint8_t ifindex)
-{
-    struct ip_addr all = net_ip_addr(IGMP_REPORTS3);
-    uint32_t packet;
-
-    all.scope = ifindex + 1u;
-    packet = net_packet_max(e, &all);
-    return (packet < PKT_LINEAR_MAX - PKT_HEADROOM ? packet : PKT_LINEAR_MAX - PKT_HEADROOM) - IP4_HDR_BYTES -
-           (uint32_t)sizeof(router_alert);
-}
-
 /* Send the message in the open frame. */
 static void send_message(struct engine *e, struct pktbuf *p, uint32_t dst4, uint8_t ifindex)
 {
@@ -55,7 +44,7 @@ static void send_old(struct engine *e, struct pktbuf *p, enum mcast_old what, co
 const struct mcast_proto igmp_proto = {
     .addr_bytes = 4,
     .report_type = IGMP_REPORT3,
-    .report_max = report_max,
+    .hdr_bytes = IP4_HDR_BYTES + sizeof(router_alert),
     .send_report = send_report,
     .send_old = send_old,
 };

@@ -30,7 +30,7 @@ static void set(struct engine *e, uint8_t ifindex, const struct engine_link *l, 
         dhcp_link(e, ifindex, false, now_us);
     }
     i->up = up;
-    i->up6 = up && i->c.ip6 && i->c.mtu >= IP6_MTU_MIN;
+    i->up6 = up && i->c.ip6 && i->c.mtu >= ENGINE_MTU6_MIN;
     netif_mtu6(i);
     e->net.t.gen++;
     if (changed || (!was_up && up))

@@ -149,8 +149,7 @@ enum mcast_old { MCAST_REPORT1, MCAST_REPORT2, MCAST_LEAVE2 };
 struct mcast_proto {
     uint32_t addr_bytes;
     uint8_t report_type; /* of the newest version */
-    /** Bytes of a report that fits one packet. */
-    uint32_t (*report_max)(const struct engine *e, uint8_t ifindex);
+    uint8_t hdr_bytes;   /* IP header of a report, with its Router Alert */
     /** Send the report in the open frame. */
     void (*send_report)(struct engine *e, struct pktbuf *p, uint8_t ifindex);
     void (*send_old)(struct engine *e, struct pktbuf *p, enum mcast_old what, const struct ip_addr *group);

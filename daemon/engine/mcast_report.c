@@ -108,6 +108,15 @@ static void put_record(uint8_t *at, enum group_record type, const struct mcast_g
     put_be16(at + 2, n);
 }
 
+/* Bytes of a report that fits one packet, and a frame's own memory. */
+static uint32_t report_max(const struct engine *e, const struct report *r)
+{
+    const struct netif *i = &e->net.t.ifs[r->ifindex];
+    uint32_t packet = r->family == SG_AF_INET6 ? i->mtu6 : i->c.mtu, room = PKT_LINEAR_MAX - PKT_HEADROOM;
+
+    return (packet < room ? packet : room) - proto_of(r->family)->hdr_bytes;
+}
+
 /* Add a record; `picks` NULL: it names no sources. */
 static void report_add(struct engine *e, struct report *r, enum group_record type,
                        const struct mcast_group *g, source_fn *picks)
@@ -117,7 +126,7 @@ static void report_add(struct engine *e, struct report *r, enum group_record typ
 
     for (uint32_t i = 0; picks && i < g->source_count; i++)
         need += picks(g, &g->src[i]) ? proto->addr_bytes : 0;
-    if (r->p && r->p->len + need > proto->report_max(e, r->ifindex))
+    if (r->p && r->p->len + need > report_max(e, r))
         report_send(e, r);
     if (!r->p) {
         r->p = message(e);

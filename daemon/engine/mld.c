@@ -25,14 +25,6 @@ static struct ip_addr group_on(const uint8_t *group, uint8_t ifindex)
     return a;
 }
 
-static uint32_t report_max(const struct engine *e, uint8_t ifindex)
-{
-    uint32_t packet = e->net.t.ifs[ifindex].mtu6;
-
-    return (packet < PKT_LINEAR_MAX - PKT_HEADROOM ? packet : PKT_LINEAR_MAX - PKT_HEADROOM) - IP6_HDR_BYTES -
-           (uint32_t)sizeof(router_alert);
-}
-
 /* Send the message in the open frame: from the link-local address, or from none before there is one, which
  * snooping switches understand (RFC 3590 4). */
 static void send_message(struct engine *e, struct pktbuf *p, const uint8_t *to, uint8_t ifindex)
@@ -69,7 +61,7 @@ static void send_old(struct engine *e, struct pktbuf *p, enum mcast_old what, co
 const struct mcast_proto mld_proto = {
     .addr_bytes = 16,
     .report_type = MLD_REPORT2,
-    .report_max = report_max,
+    .hdr_bytes = IP6_HDR_BYTES + sizeof(router_alert),
     .send_report = send_report,
     .send_old = send_old,
 };

@@ -39,7 +39,7 @@ static bool if_ok(const struct engine_if *c)
 {
     return c->dev < ENGINE_DEV_MAX && c->mtu >= ENGINE_MTU_MIN &&
            c->tx_frame_max >= (uint32_t)c->mtu + ETH_HDR_BYTES && c->vlan <= ETH_VLAN_MAX &&
-           (!c->ip6 || c->mtu >= IP6_MTU_MIN);
+           (!c->ip6 || c->mtu >= ENGINE_MTU6_MIN);
 }
 
 static bool add_configured(struct net_tables *t, const struct engine_config *cfg)

@@ -22,10 +22,10 @@ static bool is_for(const struct pmtu_entry *n, const struct ip_addr *a)
     return n->addr.family && ip_addr_eq(&n->addr, a) && n->addr.scope == a->scope;
 }
 
-struct pmtu_entry *pmtu_find(struct engine *e, const struct ip_addr *dst)
+const struct pmtu_entry *pmtu_find(const struct engine *e, const struct ip_addr *dst)
 {
-    struct pmtu_table *t = &e->pmtu;
-    struct pmtu_entry *set;
+    const struct pmtu_table *t = &e->pmtu;
+    const struct pmtu_entry *set;
 
     if (t->expiry_us == UINT64_MAX)
         return NULL;
@@ -36,9 +36,16 @@ struct pmtu_entry *pmtu_find(struct engine *e, const struct ip_addr *dst)
     return NULL;
 }
 
+struct pmtu_entry *pmtu_find_mut(struct engine *e, const struct ip_addr *dst)
+{
+    const struct pmtu_entry *n = pmtu_find(e, dst);
+
+    return n ? &e->pmtu.entry[0][0] + (n - &e->pmtu.entry[0][0]) : NULL;
+}
+
 uint16_t pmtu_get(const struct engine *e, const struct ip_addr *dst)
 {
-    const struct pmtu_entry *n = pmtu_find((struct engine *)(uintptr_t)e, dst);
+    const struct pmtu_entry *n = pmtu_find(e, dst);
     uint16_t link = net_mtu(e, dst);
 
     return n && n->mtu && n->mtu < link ? (uint16_t)n->mtu : link;

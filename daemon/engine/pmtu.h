@@ -24,7 +24,7 @@
 /* What a path is believed to carry at least: Linux's min_pmtu, so that a forged error can't make every header
  * larger than its data (RFC 5927 7.2), and RFC 8200 5's. */
 #define PMTU_MIN4  552u
-#define PMTU_MIN6  1280u
+#define PMTU_MIN6  ENGINE_MTU6_MIN
 
 /* Where a search begins: an MSS of 1,024 on IPv4 (RFC 4821 7.2; Linux's tcp_base_mss), IPv6's minimum. */
 #define PMTU_BASE4 1064u
@@ -62,8 +62,9 @@ bool pmtu_too_big(struct engine *e, const struct ip_addr *dst, uint32_t mtu, uin
 void pmtu_lower(struct engine *e, const struct ip_addr *dst, uint32_t mtu);
 /** Forget what has expired (RFC 1191 6.3, RFC 8201 4). */
 void pmtu_timers(struct engine *e);
-/** The entry of dst; NULL: there is none. */
-struct pmtu_entry *pmtu_find(struct engine *e, const struct ip_addr *dst);
+/** The entry of dst; NULL: there is none. pmtu_find_mut(): to change it. */
+const struct pmtu_entry *pmtu_find(const struct engine *e, const struct ip_addr *dst);
+struct pmtu_entry *pmtu_find_mut(struct engine *e, const struct ip_addr *dst);
 /** The same, made if need be: another's may have to go. */
 struct pmtu_entry *pmtu_make(struct engine *e, const struct ip_addr *dst);
 /** It is good for another while. */

@@ -24,7 +24,7 @@ static uint16_t floor_of(const struct ip_addr *dst)
 
 uint16_t pmtu_tcp(const struct engine *e, const struct ip_addr *dst)
 {
-    const struct pmtu_entry *n = pmtu_find((struct engine *)(uintptr_t)e, dst);
+    const struct pmtu_entry *n = pmtu_find(e, dst);
     uint16_t mtu = pmtu_get(e, dst);
 
     return n && n->low && n->low < mtu ? n->low : mtu;
@@ -91,7 +91,7 @@ uint16_t pmtu_probe_size(struct engine *e, const struct ip_addr *dst, uint32_t m
 
 void pmtu_probe_sent(struct engine *e, const struct ip_addr *dst, uint16_t bytes)
 {
-    struct pmtu_entry *n = pmtu_find(e, dst);
+    struct pmtu_entry *n = pmtu_find_mut(e, dst);
 
     n->probe = bytes;
     n->probe_us = e->now_us;
@@ -99,7 +99,7 @@ void pmtu_probe_sent(struct engine *e, const struct ip_addr *dst, uint16_t bytes
 
 void pmtu_probe_over(struct engine *e, const struct ip_addr *dst, enum pmtu_outcome o)
 {
-    struct pmtu_entry *n = pmtu_find(e, dst);
+    struct pmtu_entry *n = pmtu_find_mut(e, dst);
     uint16_t bytes = n ? n->probe : 0;
 
     if (!bytes)

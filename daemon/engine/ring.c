@@ -33,6 +33,9 @@ static void press(struct engine *e, struct session *ss, bool sweep)
     ss->reclaim_next = ss->socks;
 }
 
+/* Time between two sweeps: what was empty at one and is at the next, unused, goes back. */
+#define SWEEP_US (UINT64_C(2) * 1000000)
+
 /* A region of 2^log2 bytes; 0: quota or heap used up. */
 static uint32_t region_take(struct engine *e, struct session *ss, uint8_t log2)
 {
@@ -46,6 +49,8 @@ static uint32_t region_take(struct engine *e, struct session *ss, uint8_t log2)
         press(e, ss, false);
         return 0;
     }
+    if (!e->region_bytes) /* There was nothing to sweep for until now. */
+        e->sweep_us = e->now_us + SWEEP_US;
     ss->buffer_bytes += bytes;
     e->region_bytes += bytes;
     return (uint32_t)((ss->v.heap_off + off) >> SG_REGION_SHIFT);
@@ -248,9 +253,6 @@ unsigned ring_pieces(struct engine *e, struct sock *s, const struct stream *st, 
 
 /* Sockets that one turn looks at for that. */
 #define RECLAIM_PER_TURN 128u
-
-/* Time between two sweeps: what was empty at one and is at the next, unused, goes back. */
-#define SWEEP_US         (UINT64_C(2) * 1000000)
 
 /* An empty ring goes back, in a sweep when it has been found so before. */
 static bool due(const struct session *ss, struct stream *st)

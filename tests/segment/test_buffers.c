@@ -46,6 +46,19 @@ static void small(struct engine_config *cfg)
 
 static const struct peer_opts wide = {.mss = 1460, .wscale = 8, .sack = true, .ts = true, .wnd = 65535};
 
+/* The first region begins the time to the first sweep: until then nothing is due. */
+Test(buffers, sweep_for_idle_rings_is_not_due_at_once)
+{
+    struct peer p;
+
+    peer_start(&p, small);
+    peer_established(&p);
+    cr_assert(held(&p) > 0);
+    cr_assert(engine_deadline(p.h.e) > p.h.now_us, "due at %llu of %llu",
+              (unsigned long long)engine_deadline(p.h.e), (unsigned long long)p.h.now_us);
+    peer_stop(&p);
+}
+
 /* A round trip of 10 ms in which so many bytes arrive; returns the window at its end. */
 static uint32_t round_trip(struct peer *p, uint32_t *sent, uint32_t *seq, uint32_t bytes, bool read)
 {
