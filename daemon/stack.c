@@ -28,9 +28,11 @@ static int open_device(struct stack *s, const struct config *cfg, unsigned i, ch
     struct device_params params = {.mac = config_device_mac(cfg, i), .mtu = config_device_mtu(cfg, i)};
     struct stack_device *d = &s->devices[i];
     uint64_t until_us = clock_now_us() + STACK_BUSY_US;
+    unsigned queues;
     int rc;
 
-    while ((rc = device_open(cfg->devices.v[i].spec, &params, &d->device, error, error_bytes)) == -EBUSY &&
+    while ((rc = device_open(cfg->devices.v[i].spec, &params, &d->device, &queues, error, error_bytes)) ==
+               -EBUSY &&
            clock_now_us() < until_us)
         (void)usleep(STACK_BUSY_STEP_US);
     if (!rc)

@@ -7,16 +7,17 @@
 
 #include "hw/tap.h"
 
-typedef int device_open_fn(const char *name, const struct device_params *params, struct device **ret,
-                           char *errbuf, size_t errbuf_bytes);
+typedef int device_open_fn(const char *name, const struct device_params *params, struct device *ret[],
+                           unsigned *count, char *errbuf, size_t errbuf_bytes);
 
 /** The link of the tests has two ends in one process (hw/sim.h); one alone would lead nowhere. */
-static int sim_open(const char *name, const struct device_params *params, struct device **ret, char *errbuf,
-                    size_t errbuf_bytes)
+static int sim_open(const char *name, const struct device_params *params, struct device *ret[],
+                    unsigned *count, char *errbuf, size_t errbuf_bytes)
 {
     (void)name;
     (void)params;
     (void)ret;
+    (void)count;
     (void)snprintf(errbuf, errbuf_bytes,
                    "sim: the simulated link joins two engines of one process, in tests only: give tap:NAME");
     return -EINVAL;
@@ -33,8 +34,8 @@ static const struct {
 #define KIND_COUNT      (sizeof(kinds) / sizeof(kinds[0]))
 #define KIND_SHOW_BYTES 16 /* of an unknown kind, in the message */
 
-int device_open(const char *spec, const struct device_params *params, struct device **ret, char *errbuf,
-                size_t errbuf_bytes)
+int device_open(const char *spec, const struct device_params *params, struct device *ret[], unsigned *count,
+                char *errbuf, size_t errbuf_bytes)
 {
     const char *colon = strchr(spec, ':');
 
@@ -46,7 +47,7 @@ int device_open(const char *spec, const struct device_params *params, struct dev
     size_t kind_len = (size_t)(colon - spec);
     for (size_t i = 0; i < KIND_COUNT; i++)
         if (strlen(kinds[i].kind) == kind_len && !memcmp(kinds[i].kind, spec, kind_len))
-            return kinds[i].open(colon + 1, params, ret, errbuf, errbuf_bytes);
+            return kinds[i].open(colon + 1, params, ret, count, errbuf, errbuf_bytes);
     (void)snprintf(errbuf, errbuf_bytes, "no device kind \"%.*s\" in this build (kinds: %s)",
                    kind_len < KIND_SHOW_BYTES ? (int)kind_len : KIND_SHOW_BYTES, spec, device_kinds());
     return -EINVAL;

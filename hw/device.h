@@ -2,8 +2,12 @@
 /*
  * The device interface: one table of functions, one file per kind of device.
  *
- * Thread rule: a device is used by one worker thread; open and close may be called by another thread
- * before and after, and link_fd and link by one other thread meanwhile. No call blocks except device_open().
+ * A device has one or more queues, and a handle (struct device) for each. Frames come in on one of them, as
+ * device_caps.spread says; each sends by itself.
+ *
+ * Thread rule: a handle is used by one worker thread; open and close may be called by another thread before
+ * and after, and link_fd and link, of the first handle only, by one other thread meanwhile. Handles of one
+ * device are used by different threads at once. No call blocks except device_open().
  */
 #ifndef HW_DEVICE_H
 #define HW_DEVICE_H
@@ -13,6 +17,7 @@
 #include <stdint.h>
 
 #include "hw/pktbuf.h"
+#include "hw/spread.h"
 
 struct device;
 
@@ -26,11 +31,15 @@ struct device;
 #define DEV_RX_BURST_MAX 64u
 #define DEV_TX_BURST_MAX 64u
 
+#define DEV_QUEUES_MAX   SPREAD_QUEUES_MAX
+
+/** The same of all handles of a device. */
 struct device_caps {
     uint8_t mac[6];        /* the address that the engine answers for */
     uint16_t mtu;          /* IP bytes of a frame, 576..65535 */
     uint32_t offloads;     /* DEV_* */
     uint32_t tx_frame_max; /* bytes of the largest frame tx_burst takes, headers included */
+    struct spread spread;  /* which frames come in on which queue */
 };
 
 /** What the device says of its link. */
@@ -68,12 +77,13 @@ struct device_ops {
     void (*stats)(const struct device *, struct device_stats *ret);
     /**
      * A descriptor that polls readable when the link may have changed, until link() is called; -1: none. Both
-     * functions are NULL for a device whose link never changes.
+     * functions are NULL for a device whose link never changes. Asked of the first handle.
      */
     int (*link_fd)(struct device *);
     /** How the link is now. */
     void (*link)(struct device *, struct device_link *ret);
-    void (*close)(struct device *); /* accepts NULL */
+    /** Close one queue, in any order; the last one closes the device. Accepts NULL. */
+    void (*close)(struct device *);
 };
 
 /** First member of every device's own struct. */
@@ -84,16 +94,20 @@ struct device {
 struct device_params {
     const uint8_t *mac; /* 6 bytes, or NULL: the device chooses or keeps its own */
     uint16_t mtu;       /* 0: the device's own */
+    uint16_t queues;    /* wanted, 1..DEV_QUEUES_MAX; 0 counts as 1 */
+    uint32_t seed;      /* for spreads that we define: unpredictable to peers (struct spread) */
 };
 
 /**
  * Open the device that `spec` names ("tap:sg0", ...).
- * @param ret     set on success only; close with (*ret)->ops->close
+ * @param ret     room for params->queues handles; set on success only; close each with ops->close
+ * @param count   set on success only: queues opened, 1..params->queues. Fewer than wanted is no failure: a
+ *                device that has only one queue says 1
  * @param errbuf  on failure: one line that says what is wrong and what to do
  * @return 0 or -errno (-EINVAL: no such kind of device, or a bad name)
  */
-int device_open(const char *spec, const struct device_params *params, struct device **ret, char *errbuf,
-                size_t errbuf_bytes);
+int device_open(const char *spec, const struct device_params *params, struct device *ret[], unsigned *count,
+                char *errbuf, size_t errbuf_bytes);
 
 /** The kinds this build knows, "tap, ..." for messages. */
 const char *device_kinds(void);

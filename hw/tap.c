@@ -254,11 +254,11 @@ static int watch_link(struct tap_setup *s, struct ifreq *ifr, uint16_t mtu, stru
     return 0;
 }
 
-int tap_open(const char *name, const struct device_params *params, struct device **ret, char *errbuf,
-             size_t errbuf_bytes)
+int tap_open(const char *name, const struct device_params *params, struct device *ret[], unsigned *count,
+             char *errbuf, size_t errbuf_bytes)
 {
     struct tap_setup s = {.name = name, .fd = -1, .ctl = -1, .errbuf = errbuf, .errbuf_bytes = errbuf_bytes};
-    struct device_caps caps = {.tx_frame_max = FRAME_BYTES_MAX};
+    struct device_caps caps = {.tx_frame_max = FRAME_BYTES_MAX, .spread = {.queues = 1}};
     struct device *dev = NULL;
     struct ifreq ifr;
     int r;
@@ -283,6 +283,7 @@ int tap_open(const char *name, const struct device_params *params, struct device
         goto close_fds;
     }
     *ret = dev;
+    *count = 1;
 close_fds:
     if (s.fd >= 0)
         (void)close(s.fd);

@@ -12,8 +12,8 @@
  * Open TAP interface `name`, or attach to the persistent one of that name, and set its link up. Addresses and
  * routes of the kernel's side are the operator's. Arguments and result as device_open(), blocking.
  */
-int tap_open(const char *name, const struct device_params *params, struct device **ret, char *errbuf,
-             size_t errbuf_bytes);
+int tap_open(const char *name, const struct device_params *params, struct device *ret[], unsigned *count,
+             char *errbuf, size_t errbuf_bytes);
 
 /**
  * Make a device of a descriptor that reads and writes one frame a call, each behind a virtio-net header of

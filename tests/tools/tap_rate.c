@@ -32,6 +32,7 @@
 #define TX_ROUNDS     16 /* bursts of a round */
 
 static struct device *dev;
+static unsigned queues;
 static int udp;
 static struct sockaddr_in peer = {.sin_family = AF_INET};
 
@@ -60,7 +61,7 @@ static void set_up(void)
 
     if (unshare(CLONE_NEWNET) && unshare(CLONE_NEWUSER | CLONE_NEWNET))
         die("cannot make a network namespace");
-    if (device_open("tap:bench", &(struct device_params){0}, &dev, errbuf, sizeof(errbuf))) {
+    if (device_open("tap:bench", &(struct device_params){0}, &dev, &queues, errbuf, sizeof(errbuf))) {
         fprintf(stderr, "tap_rate: %s\n", errbuf);
         exit(EXIT_FAILURE);
     }

@@ -29,6 +29,7 @@ static const struct frame_addr end_a = {{2, 0, 0, 0, 0, 1}, {10, 0, 0, 1}, 1000}
 static const struct frame_addr end_b = {{2, 0, 0, 0, 0, 2}, {10, 0, 0, 2}, 2000};
 
 static struct device *a, *b;
+static unsigned queues;
 static pid_t forwarder;
 static FILE *says;
 static char line[1000];
@@ -38,8 +39,8 @@ static struct device *tap_make(const char *spec)
     struct device *dev = NULL;
     char errbuf[200] = "";
 
-    cr_assert_eq(device_open(spec, &(struct device_params){0}, &dev, errbuf, sizeof(errbuf)), 0, "%s",
-                 errbuf);
+    cr_assert_eq(device_open(spec, &(struct device_params){0}, &dev, &queues, errbuf, sizeof(errbuf)), 0,
+                 "%s", errbuf);
     return dev;
 }
 

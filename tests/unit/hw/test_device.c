@@ -13,6 +13,7 @@
 #define TIMEOUT_S 20
 
 static char errbuf[300];
+static unsigned queues;
 
 static int open_spec(const char *spec, const struct device_params *params)
 {
@@ -21,7 +22,7 @@ static int open_spec(const char *spec, const struct device_params *params)
     int r;
 
     memset(errbuf, 0, sizeof(errbuf));
-    r = device_open(spec, params ? params : &none, &dev, errbuf, sizeof(errbuf));
+    r = device_open(spec, params ? params : &none, &dev, &queues, errbuf, sizeof(errbuf));
     if (r) {
         cr_assert_eq(dev, (struct device *)errbuf, "%s: set on failure", spec);
         cr_assert_null(strchr(errbuf, '\n'), "%s: one line", spec);
@@ -75,8 +76,8 @@ Test(device, bad_interface_names_are_refused_before_anything_is_opened)
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         memset(errbuf, 0, sizeof(errbuf));
         struct device *dev = NULL;
-        cr_assert_eq(device_open(bad[i], &(struct device_params){0}, &dev, errbuf, sizeof(errbuf)), -EINVAL,
-                     "%s", bad[i]);
+        cr_assert_eq(device_open(bad[i], &(struct device_params){0}, &dev, &queues, errbuf, sizeof(errbuf)),
+                     -EINVAL, "%s", bad[i]);
         check_says("not an interface name: 1 to 15 characters");
         cr_assert_null(dev);
     }
@@ -88,12 +89,12 @@ Test(device, message_is_cut_to_the_buffer_and_none_is_needed)
     char small[8];
 
     memset(small, 0x55, sizeof(small));
-    cr_assert_eq(device_open("xdp:eth0", &(struct device_params){0}, &dev, small, 4), -EINVAL);
+    cr_assert_eq(device_open("xdp:eth0", &(struct device_params){0}, &dev, &queues, small, 4), -EINVAL);
     cr_assert_eq(small[3], '\0');
     cr_assert_eq(small[4], 0x55);
-    cr_assert_eq(device_open("tap:a/b", &(struct device_params){0}, &dev, small, 4), -EINVAL);
+    cr_assert_eq(device_open("tap:a/b", &(struct device_params){0}, &dev, &queues, small, 4), -EINVAL);
     cr_assert_eq(small[4], 0x55);
-    cr_assert_eq(device_open("tap:a/b", &(struct device_params){0}, &dev, NULL, 0), -EINVAL);
+    cr_assert_eq(device_open("tap:a/b", &(struct device_params){0}, &dev, &queues, NULL, 0), -EINVAL);
 }
 
 Test(device, longest_name_opens, .init = netns_enter, .timeout = TIMEOUT_S)
@@ -105,7 +106,8 @@ Test(device, held_interface_is_busy, .init = netns_enter, .timeout = TIMEOUT_S)
 {
     struct device *dev;
 
-    cr_assert_eq(device_open("tap:sg0", &(struct device_params){0}, &dev, errbuf, sizeof(errbuf)), 0);
+    cr_assert_eq(device_open("tap:sg0", &(struct device_params){0}, &dev, &queues, errbuf, sizeof(errbuf)),
+                 0);
     cr_assert_eq(open_spec("tap:sg0", NULL), -EBUSY);
     check_says("tap:sg0: another process holds");
     dev->ops->close(dev);

@@ -31,6 +31,7 @@
 #define STREAM_MAX (4u << 20)
 
 static struct device *dev;
+static unsigned queues;
 static struct device_caps caps;
 static struct frame_addr us = {.ip = {10, 9, 0, 2}, .port = 2000};
 static struct frame_addr kernel = {.ip = {10, 9, 0, 1}, .port = 1000};
@@ -69,7 +70,8 @@ static void tap_up(void)
     char errbuf[200] = "";
 
     netns_enter();
-    cr_assert_eq(tap_open("sg0", &(struct device_params){0}, &dev, errbuf, sizeof(errbuf)), 0, "%s", errbuf);
+    cr_assert_eq(tap_open("sg0", &(struct device_params){0}, &dev, &queues, errbuf, sizeof(errbuf)), 0, "%s",
+                 errbuf);
     dev->ops->caps(dev, &caps);
     memcpy(us.mac, caps.mac, 6);
     ctl = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -207,7 +209,7 @@ Test(tap, own_mac_is_stable_by_name_and_a_given_one_is_kept, .init = netns_enter
 
     for (unsigned i = 0; i < 4; i++) {
         struct device_params params = {.mac = i == 3 ? mine : NULL};
-        cr_assert_eq(tap_open(names[i], &params, &dev, errbuf, sizeof(errbuf)), 0, "%s", errbuf);
+        cr_assert_eq(tap_open(names[i], &params, &dev, &queues, errbuf, sizeof(errbuf)), 0, "%s", errbuf);
         dev->ops->caps(dev, &caps);
         memcpy(macs[i], caps.mac, 6);
         dev->ops->close(dev);
@@ -222,8 +224,8 @@ Test(tap, mtu_given_is_set_on_the_interface, .init = netns_enter, .timeout = TIM
     struct ifreq ifr = ifreq_of("sg0");
     char errbuf[200] = "";
 
-    cr_assert_eq(tap_open("sg0", &(struct device_params){.mtu = 1400}, &dev, errbuf, sizeof(errbuf)), 0, "%s",
-                 errbuf);
+    cr_assert_eq(tap_open("sg0", &(struct device_params){.mtu = 1400}, &dev, &queues, errbuf, sizeof(errbuf)),
+                 0, "%s", errbuf);
     dev->ops->caps(dev, &caps);
     cr_assert_eq(caps.mtu, 1400);
     ctl = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -237,8 +239,8 @@ Test(tap, name_is_free_as_soon_as_the_device_is_closed, .init = netns_enter, .ti
     char errbuf[200] = "";
 
     for (unsigned i = 0; i < 50; i++) {
-        cr_assert_eq(tap_open("sg0", &(struct device_params){0}, &dev, errbuf, sizeof(errbuf)), 0, "%u: %s",
-                     i, errbuf);
+        cr_assert_eq(tap_open("sg0", &(struct device_params){0}, &dev, &queues, errbuf, sizeof(errbuf)), 0,
+                     "%u: %s", i, errbuf);
         cr_assert_neq(if_nametoindex("sg0"), 0);
         dev->ops->close(dev);
         cr_assert_eq(if_nametoindex("sg0"), 0, "gone when close() returns");
@@ -251,7 +253,8 @@ Test(tap, persistent_interface_is_attached_to_and_left_behind, .init = netns_ent
 
     cr_assert_eq(system("ip tuntap add dev sg0 mode tap && ip link set sg0 mtu 1300"), 0);
     unsigned index = if_nametoindex("sg0");
-    cr_assert_eq(tap_open("sg0", &(struct device_params){0}, &dev, errbuf, sizeof(errbuf)), 0, "%s", errbuf);
+    cr_assert_eq(tap_open("sg0", &(struct device_params){0}, &dev, &queues, errbuf, sizeof(errbuf)), 0, "%s",
+                 errbuf);
     dev->ops->caps(dev, &caps);
     cr_assert_eq(caps.mtu, 1300);
     dev->ops->close(dev);
