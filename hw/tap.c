@@ -13,8 +13,10 @@
 #include <net/if.h>
 #include <linux/if_tun.h>
 
+#include "hw/netif.h"
 #include "hw/offload.h"
 #include "hw/vnet.h"
+#include "hw/vnet_fd.h"
 
 #define TUN_PATH        "/dev/net/tun"
 #define MACHINE_ID_PATH "/etc/machine-id"
@@ -27,7 +29,7 @@ struct tap_setup {
     const char *name;
     int fd;  /* the TAP descriptor, or -1 */
     int ctl; /* a socket for the interface ioctls: the link's */
-    struct tap_link link;
+    struct netif_link link;
     char *errbuf;
     size_t errbuf_bytes;
 };
@@ -45,22 +47,6 @@ __attribute__((format(printf, 3, 4))) static int fail(const struct tap_setup *s,
         va_end(args);
     }
     return -err;
-}
-
-/**
- * The kernel's own rule for names, and no '%': the kernel would take "tap%d" for a pattern and open an
- * interface of another name than the one that was asked for.
- */
-static bool name_is_valid(const char *name)
-{
-    size_t len = strlen(name);
-
-    if (len == 0 || len >= IFNAMSIZ || !strcmp(name, ".") || !strcmp(name, ".."))
-        return false;
-    for (const char *p = name; *p; p++)
-        if (*p <= ' ' || *p > '~' || strchr("/:%", *p))
-            return false;
-    return true;
 }
 
 static int open_tun(struct tap_setup *s)
@@ -230,17 +216,7 @@ static int create(const struct tap_setup *s, const struct device_caps *caps, str
 {
     int r = tap_device_create(s->fd, caps, ret);
 
-    switch (-r) {
-    case 0:
-        return 0;
-    case ENOSYS:
-    case EPERM:
-        return fail(s, -r,
-                    "io_uring is not allowed here: set kernel.io_uring_disabled=0, or allow it in the "
-                    "container's seccomp profile");
-    default:
-        return fail(s, -r, "cannot set up io_uring: %s", strerror(-r));
-    }
+    return r ? fail(s, -r, "%s (%s)", vnet_fd_open_error(-r), strerror(-r)) : 0;
 }
 
 static int watch_link(struct tap_setup *s, struct ifreq *ifr, uint16_t mtu, struct device *dev)
@@ -249,8 +225,8 @@ static int watch_link(struct tap_setup *s, struct ifreq *ifr, uint16_t mtu, stru
         return fail(s, errno, "cannot read the interface's number: %s", strerror(errno));
     s->link.ifindex = ifr->ifr_ifindex;
     s->link.last = (struct device_link){.up = true, .mtu = mtu};
-    tap_device_watch(dev, &s->link);
-    s->link = TAP_LINK_CLOSED;
+    vnet_fd_watch((struct vnet_fd *)dev, &s->link);
+    s->link = NETIF_LINK_CLOSED;
     return 0;
 }
 
@@ -263,14 +239,13 @@ int tap_open(const char *name, const struct device_params *params, struct device
     struct ifreq ifr;
     int r;
 
-    if (!name_is_valid(name))
-        return fail(&s, EINVAL, "not an interface name: 1 to %d characters, without space, '/', ':' and '%%'",
-                    IFNAMSIZ - 1);
+    if (!netif_name_is_valid(name))
+        return fail(&s, EINVAL, "%s", NETIF_NAME_RULE);
     memset(&ifr, 0, sizeof(ifr));
     memcpy(ifr.ifr_name, name, strlen(name)); /* shorter than the zeroed field */
 
     /* Before anything is read, so that no change after that goes unnoticed. */
-    if ((r = tap_link_open(&s.link)))
+    if ((r = netif_link_open(&s.link)))
         return fail(&s, -r, "cannot watch the interface: %s", strerror(-r));
     s.ctl = s.link.ctl;
     if ((r = open_tun(&s)) || (r = attach(&s, &ifr)) || (r = set_offloads(&s, &caps.offloads)) ||
@@ -287,6 +262,6 @@ int tap_open(const char *name, const struct device_params *params, struct device
 close_fds:
     if (s.fd >= 0)
         (void)close(s.fd);
-    tap_link_close(&s.link); /* Nothing, when it is the device's. */
+    netif_link_close(&s.link); /* Nothing, when it is the device's. */
     return r;
 }

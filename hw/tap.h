@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The `tap:NAME` device: tap.c opens and configures the kernel's TAP interface, tap_uring.c moves frames over
- * its descriptor, tap_link.c watches its link.
+ * The `tap:NAME` device: tap.c opens and configures the kernel's TAP interface, tap_fd.c reads frames from
+ * its descriptor, and vnet_fd.c does the rest.
  */
 #ifndef HW_TAP_H
 #define HW_TAP_H
@@ -23,22 +23,5 @@ int tap_open(const char *name, const struct device_params *params, struct device
  * @return 0 or -errno: -ENOMEM, or what io_uring_setup(2) says
  */
 int tap_device_create(int fd, const struct device_caps *caps, struct device **ret);
-
-/** Looks after the link of an interface. */
-struct tap_link {
-    int events, ctl; /* sockets, or -1 */
-    int ifindex;
-    struct device_link last;
-};
-#define TAP_LINK_CLOSED ((struct tap_link){.events = -1, .ctl = -1})
-
-/** From now on changes of interfaces are noticed. Returns 0 or -errno. */
-int tap_link_open(struct tap_link *l);
-void tap_link_close(struct tap_link *l);
-/** Take note of what was announced and look: the interface's link now, or as it was last. */
-void tap_link_state(struct tap_link *l, struct device_link *ret);
-
-/** Have the device own `l`, which is open, and answer for its link by it. */
-void tap_device_watch(struct device *dev, const struct tap_link *l);
 
 #endif

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The link of a TAP interface as its operator sets it on the kernel's side: up or down, MTU.
- *
  * The kernel announces changes of all interfaces over netlink. What it says there is only taken as a reason
  * to look: an announcement that was lost to a full queue leaves no wrong idea behind.
  */
-#include "hw/tap.h"
+#include "hw/netif.h"
 
 #include <errno.h>
 #include <string.h>
@@ -18,11 +16,27 @@
 
 #define EVENTS_MAX 64u /* announcements taken in one look; the rest makes the next */
 
-int tap_link_open(struct tap_link *l)
+/**
+ * The kernel's own rule for names, and no '%': the kernel would take "tap%d" for a pattern and open an
+ * interface of another name than the one that was asked for.
+ */
+bool netif_name_is_valid(const char *name)
+{
+    size_t len = strlen(name);
+
+    if (len == 0 || len >= IFNAMSIZ || !strcmp(name, ".") || !strcmp(name, ".."))
+        return false;
+    for (const char *p = name; *p; p++)
+        if (*p <= ' ' || *p > '~' || strchr("/:%", *p))
+            return false;
+    return true;
+}
+
+int netif_link_open(struct netif_link *l)
 {
     struct sockaddr_nl addr = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
 
-    *l = TAP_LINK_CLOSED;
+    *l = NETIF_LINK_CLOSED;
     l->ctl = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (l->ctl < 0)
         return -errno;
@@ -30,22 +44,22 @@ int tap_link_open(struct tap_link *l)
     if (l->events < 0 || bind(l->events, (struct sockaddr *)&addr, sizeof(addr))) {
         int err = errno;
 
-        tap_link_close(l);
+        netif_link_close(l);
         return -err;
     }
     return 0;
 }
 
-void tap_link_close(struct tap_link *l)
+void netif_link_close(struct netif_link *l)
 {
     if (l->events >= 0)
         (void)close(l->events);
     if (l->ctl >= 0)
         (void)close(l->ctl);
-    *l = TAP_LINK_CLOSED;
+    *l = NETIF_LINK_CLOSED;
 }
 
-void tap_link_state(struct tap_link *l, struct device_link *ret)
+void netif_link_state(struct netif_link *l, struct device_link *ret)
 {
     struct ifreq ifr = {.ifr_ifindex = l->ifindex};
     uint8_t event[1];
