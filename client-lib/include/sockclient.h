@@ -597,7 +597,7 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_SO_BROADCAST         6 /* int: allow datagrams to broadcast addresses */
 #define SC_SO_SNDBUF            7 /* int: bytes of the send queue, rounded up to a power of two */
 #define SC_SO_RCVBUF            8 /* int: bytes of the receive queue, likewise; UDP: exactly, from 4 KiB */
-#define SC_SO_KEEPALIVE         9  /* int: probe an idle connection (RFC 9293 3.8.4) */
+#define SC_SO_KEEPALIVE         9 /* int: probe an idle connection (RFC 9293 3.8.4) */
 #define SC_SO_LINGER            13 /* struct sc_linger */
 #define SC_SO_REUSEPORT         15 /* int, UDP: share a port with sockets of the same user; flows spread */
 #define SC_SO_RCVTIMEO          20 /* struct timeval, or int in milliseconds; 0: for ever. Receive, accept */
@@ -606,6 +606,8 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_SO_ACCEPTCONN        30 /* int, get only: 1 for a listener */
 /* Option names at SC_SOL_IPV6. All take an int. */
 #define SC_IPV6_V6ONLY          26 /* leave IPv4 to others; before bind only */
+#define SC_IPV6_MTU             24 /* as SC_IP_MTU, SC_IP_MTU_DISCOVER */
+#define SC_IPV6_MTU_DISCOVER    23
 #define SC_IPV6_MULTICAST_IF    17 /* number of the interface that multicasts leave on; 0: by the route */
 #define SC_IPV6_MULTICAST_HOPS  18 /* hop limit of multicasts, 0..255; 0: they don't leave the host */
 #define SC_IPV6_MULTICAST_LOOP  19 /* multicasts come back to members on this daemon (default: 1) */
@@ -619,6 +621,8 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_IP_RECVTTL           12
 #define SC_IP_RECVTOS           13
 #define SC_IP_HDRINCL           3  /* raw: what is sent begins with the IPv4 header */
+#define SC_IP_MTU               14 /* get only: largest packet towards the peer now */
+#define SC_IP_MTU_DISCOVER      10 /* may packets be cut, 0..5 as in Linux; docs/options.md. TCP too */
 #define SC_IP_TOS               1  /* type of service of what is sent, 0..255 */
 #define SC_IP_TTL               2  /* time to live of what is sent, 1..255 */
 #define SC_IP_MULTICAST_TTL     33 /* time to live of multicasts, 0..255; 0: they don't leave the host */

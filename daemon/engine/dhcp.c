@@ -105,7 +105,7 @@ static void send(struct engine *e, enum dhcp_type type, uint64_t now_us)
     net_pkt_checksum(p, csum_pseudo4(src.ip, dst.ip, IP_PROTO_UDP, p->len), IP_PROTO_UDP, UDP_CSUM_OFFSET);
     stat_inc(&e->stats, ST_DHCP_OUT);
     if (unicast)
-        (void)net_output(e, p, &src, &dst, IP_PROTO_UDP, 0, e->cfg.ttl, false, now_us);
+        (void)net_output(e, p, &src, &dst, IP_PROTO_UDP, 0, e->cfg.ttl, 0, now_us);
     else
         send_broadcast(e, p, &src, &dst);
 }

@@ -123,10 +123,15 @@ void net_input(struct engine *e, const struct pktbuf *p, uint64_t now_us);
  * the frame (commit, drop, or a copy kept until the neighbour is resolved). The transport checksum must be
  * done.
  * @return 0 (sent, or kept for the neighbour), -ENETUNREACH (no route), -EHOSTUNREACH (neighbour failed),
- *         -EMSGSIZE (does not fit and `dont_fragment`), -ENOBUFS
+ *         -EMSGSIZE (does not fit and is not to be cut), -ENOBUFS
  */
 int net_output(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
-               uint8_t proto, uint8_t tos, uint8_t ttl, bool dont_fragment, uint64_t now_us);
+               uint8_t proto, uint8_t tos, uint8_t ttl, uint8_t cut, uint64_t now_us);
+
+/* What net_output() may do with a packet that is too long, 0: cut it at the path's MTU. */
+#define NET_DF       (1u << 0) /* nothing, nor may a router: the DF bit is set */
+#define NET_WHOLE    (1u << 1) /* nothing, but routers may cut it */
+#define NET_LINK_MTU (1u << 2) /* cut it at the link's MTU, whatever is known of the path */
 
 /**
  * Fill in the transport checksum of p (data = transport header, field at csum_offset zeroed or not): left
@@ -185,6 +190,8 @@ struct icmp_report {
 };
 void tcp_icmp(struct engine *e, const struct icmp_report *r, uint64_t now_us);
 void udp_icmp(struct engine *e, const struct icmp_report *r, uint64_t now_us);
+
+#include "daemon/engine/mtu_disc.h"
 
 /* net state: modules' own structs */
 #include "daemon/engine/neigh.h"
@@ -254,7 +261,8 @@ struct sock {
     int16_t sid;   /* owner; -1: none. Regions belong to `heap_sid` */
     int16_t heap_sid;
     uint8_t kind;          /* enum sock_kind; SK_NONE: record is free */
-    uint8_t type;          /* SG_SOCK_* */
+    uint8_t type : 4;      /* SG_SOCK_* */
+    uint8_t mtu_disc : 4;  /* enum mtu_disc */
     uint16_t family;       /* SG_AF_* */
     uint8_t pub_state;     /* enum sg_state to publish */
     uint8_t dirty;         /* DIRTY_* */

@@ -138,7 +138,7 @@ static void echo_input(struct engine *e, const struct rx_pkt *rp, const struct i
         p->frag_count = 1;
     }
     net_pkt_checksum(p, 0, IP_PROTO_ICMP, 2);
-    if (net_output(e, p, &rp->dst, &rp->src, IP_PROTO_ICMP, rp->tos, e->cfg.ttl, false, now_us) == 0)
+    if (net_output(e, p, &rp->dst, &rp->src, IP_PROTO_ICMP, rp->tos, e->cfg.ttl, 0, now_us) == 0)
         stat_inc(&e->stats, ST_ICMP_OUT_ECHO_REPS);
 }
 
@@ -231,7 +231,7 @@ static void send_error4(struct engine *e, const struct rx_pkt *rp, enum icmp_err
     memcpy(p->data + ICMP4_HDR_BYTES + rp->l3_hdr_len, rp->l4, quote);
     p->len = ICMP4_HDR_BYTES + rp->l3_hdr_len + quote;
     net_pkt_checksum(p, 0, IP_PROTO_ICMP, 2);
-    if (net_output(e, p, &rp->dst, &rp->src, IP_PROTO_ICMP, tos, e->cfg.ttl, false, now_us) == 0 &&
+    if (net_output(e, p, &rp->dst, &rp->src, IP_PROTO_ICMP, tos, e->cfg.ttl, 0, now_us) == 0 &&
         type == ICMP4_UNREACH)
         stat_inc(&e->stats, ST_ICMP_OUT_DEST_UNREACHS);
 }

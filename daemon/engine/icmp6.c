@@ -13,7 +13,7 @@ int icmp6_send(struct engine *e, struct pktbuf *p, const struct ip_addr *src, co
     net_pkt_checksum(p, csum_pseudo6(src->ip, dst->ip, IP6_NH_ICMP, net_pkt_bytes(p)), IP6_NH_ICMP,
                      ICMP6_CSUM_OFFSET);
     stat_inc(&e->stats, ST_ICMP6_OUT_MSGS);
-    return net_output(e, p, src, dst, IP6_NH_ICMP, 0, hops, false, now_us);
+    return net_output(e, p, src, dst, IP6_NH_ICMP, 0, hops, 0, now_us);
 }
 
 /* ---- Errors in -------------------------------------------------------------------------------------- */

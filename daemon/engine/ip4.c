@@ -90,14 +90,14 @@ int ip4_output(struct engine *e, struct pktbuf *p, const struct ip_out *o, uint6
 {
     const struct net_dst *d = netif_lookup(&e->net.t, o->dst);
     uint32_t total = net_pkt_bytes(p), packet_max = IP4_BYTES_MAX;
-    bool own = d->kind == DST_OWN;
+    bool own = d->kind == DST_OWN, whole = o->cut & (NET_DF | NET_WHOLE);
     struct ip4_pkt ip = {
         .src = net_addr4(o->src),
         .dst = net_addr4(o->dst),
         .proto = o->proto,
         .tos = o->tos,
         .ttl = o->ttl,
-        .df = o->dont_fragment,
+        .df = o->cut & NET_DF,
         .len = total,
     };
 
@@ -108,13 +108,13 @@ int ip4_output(struct engine *e, struct pktbuf *p, const struct ip_out *o, uint6
         return -ENETUNREACH;
     }
     if (!own && !p->gso_type)
-        packet_max = o->dont_fragment ? d->mtu : net_packet_max(e, o->dst);
-    if (IP4_HDR_BYTES + total > IP4_BYTES_MAX || (o->dont_fragment && IP4_HDR_BYTES + total > packet_max)) {
+        packet_max = whole ? d->mtu : net_packet_max(e, o->dst, o->cut);
+    if (IP4_HDR_BYTES + total > IP4_BYTES_MAX || (whole && IP4_HDR_BYTES + total > packet_max)) {
         pktq_drop(&e->txq);
         return -EMSGSIZE;
     }
-    if (!o->dont_fragment) /* RFC 6864 4.1: with DF the field means nothing. */
-        ip.id = (uint16_t)net_next_id(&e->net, o);
+    if (!ip.df) /* RFC 6864 4.1: with DF the field means nothing. */
+        ip.id = (uint16_t)net_next_id(&e->net, o, p->gso_type ? total / p->gso_size + 1 : 1);
     if (IP4_HDR_BYTES + total > packet_max)
         return net_output_fragments(e, p, d, ip4_fragment_bytes(packet_max), put_fragment_header, &ip,
                                     ST_IP_FRAG_CREATES, now_us);

@@ -139,7 +139,7 @@ int ip6_output(struct engine *e, struct pktbuf *p, const struct ip_out *o, uint6
 {
     const struct net_dst *d = netif_lookup(&e->net.t, o->dst);
     uint32_t total = net_pkt_bytes(p), packet_max = IP6_HDR_BYTES + IP6_PAYLOAD_MAX;
-    bool own = d->kind == DST_OWN;
+    bool own = d->kind == DST_OWN, whole = o->cut & (NET_DF | NET_WHOLE);
 
     stat_inc(&e->stats, ST_IP6_OUT_REQUESTS);
     /* Groups may be spoken to without an address of one's own: discovery of duplicates does. */
@@ -151,13 +151,13 @@ int ip6_output(struct engine *e, struct pktbuf *p, const struct ip_out *o, uint6
     if (p->gso_type)
         p->gso_type = PKT_GSO_TCP6;
     else if (!own)
-        packet_max = o->dont_fragment ? d->mtu : net_packet_max(e, o->dst);
-    if (total > IP6_PAYLOAD_MAX || (o->dont_fragment && IP6_HDR_BYTES + total > packet_max)) {
+        packet_max = whole ? d->mtu : net_packet_max(e, o->dst, o->cut);
+    if (total > IP6_PAYLOAD_MAX || (whole && IP6_HDR_BYTES + total > packet_max)) {
         pktq_drop(&e->txq);
         return -EMSGSIZE;
     }
     if (IP6_HDR_BYTES + total > packet_max) {
-        struct frag_ctx f = {.o = o, .id = net_next_id(&e->net, o)};
+        struct frag_ctx f = {.o = o, .id = net_next_id(&e->net, o, 1)};
 
         return net_output_fragments(e, p, d, ip6_fragment_bytes(packet_max), put_fragment_header, &f,
                                     ST_IP6_FRAG_CREATES, now_us);

@@ -37,7 +37,7 @@ static void send_message(struct engine *e, struct pktbuf *p, const uint8_t *to, 
     net_pkt_push(p, sizeof(router_alert));
     memcpy(p->data, router_alert, sizeof(router_alert));
     stat_inc(&e->stats, ST_ICMP6_OUT_MSGS);
-    (void)net_output(e, p, &src, &dst, IP6_NH_HOPS, 0, MLD_HOPS, true, e->now_us); /* Lost: repeated. */
+    (void)net_output(e, p, &src, &dst, IP6_NH_HOPS, 0, MLD_HOPS, NET_DF, e->now_us); /* Lost: repeated. */
 }
 
 static void send_report(struct engine *e, struct pktbuf *p, uint8_t ifindex)

@@ -159,19 +159,19 @@ uint8_t net_dev_of(const struct engine *e, const struct ip_addr *dst)
     return e->net.t.ifs[d->ifindex].c.dev;
 }
 
-uint32_t net_packet_max(const struct engine *e, const struct ip_addr *dst)
+uint32_t net_packet_max(const struct engine *e, const struct ip_addr *dst, uint8_t cut)
 {
-    uint32_t mtu = pmtu_get(e, dst);
+    uint32_t mtu = cut & NET_LINK_MTU ? net_mtu(e, dst) : pmtu_get(e, dst);
 
     if (net_is_own(e, dst))
         return IP4_BYTES_MAX;
     return mtu < NET_COPY_MAX ? mtu : NET_COPY_MAX;
 }
 
-uint32_t net_frame_count(const struct engine *e, const struct ip_addr *dst, uint32_t l4_bytes)
+uint32_t net_frame_count(const struct engine *e, const struct ip_addr *dst, uint32_t l4_bytes, uint8_t cut)
 {
     bool is6 = dst->family == SG_AF_INET6;
-    uint32_t max = net_packet_max(e, dst);
+    uint32_t max = net_packet_max(e, dst, cut);
     uint32_t each = is6 ? ip6_fragment_bytes(max) : ip4_fragment_bytes(max);
 
     return (is6 ? IP6_HDR_BYTES : IP4_HDR_BYTES) + l4_bytes <= max ? 1 : (l4_bytes + each - 1) / each;
@@ -391,16 +391,20 @@ void net_send_frame(struct engine *e, struct pktbuf *p, uint8_t ifindex, const u
         stat_inc(&e->stats, ST_DROP_TX_FULL);
 }
 
-uint32_t net_next_id(struct net_state *n, const struct ip_out *o)
+uint32_t net_next_id(struct net_state *n, const struct ip_out *o, uint32_t packets)
 {
     uint64_t w[5];
+    uint32_t *next, id;
     uint64_t h;
 
     memcpy(&w[0], o->src->ip, 16);
     memcpy(&w[2], o->dst->ip, 16);
     w[4] = o->proto;
     h = sip_words(&n->id_key, w, ARRAY_LEN(w), 2, 4);
-    return (uint32_t)h + n->id_next[(h >> 32) % NET_ID_GROUPS]++;
+    next = &n->id_next[(h >> 32) % NET_ID_GROUPS];
+    id = (uint32_t)h + *next;
+    *next += packets;
+    return id;
 }
 
 static bool loop_room(const struct net_loop *l, uint32_t bytes)
@@ -554,10 +558,9 @@ int net_output_fragments(struct engine *e, struct pktbuf *p, const struct net_ds
 }
 
 int net_output(struct engine *e, struct pktbuf *p, const struct ip_addr *src, const struct ip_addr *dst,
-               uint8_t proto, uint8_t tos, uint8_t ttl, bool dont_fragment, uint64_t now_us)
+               uint8_t proto, uint8_t tos, uint8_t ttl, uint8_t cut, uint64_t now_us)
 {
-    struct ip_out o = {
-        .src = src, .dst = dst, .proto = proto, .tos = tos, .ttl = ttl, .dont_fragment = dont_fragment};
+    struct ip_out o = {.src = src, .dst = dst, .proto = proto, .tos = tos, .ttl = ttl, .cut = cut};
 
     return dst->family == SG_AF_INET6 ? ip6_output(e, p, &o, now_us) : ip4_output(e, p, &o, now_us);
 }

@@ -12,7 +12,7 @@
  *
  * Frames. A packet that may be fragmented leaves net_output() as frames whose bytes all lie in the frames'
  * own memory, so the caller's fragments (a ring, a received packet) are free again when it returns. Only
- * packets with dont_fragment are sent by reference.
+ * packets with NET_DF or NET_WHOLE are sent by reference.
  */
 #ifndef ENGINE_NET_H
 #define ENGINE_NET_H
@@ -66,7 +66,7 @@ struct arrival {
 struct ip_out {
     const struct ip_addr *src, *dst;
     uint8_t proto, tos, ttl;
-    bool dont_fragment;
+    uint8_t cut; /* NET_DF, NET_WHOLE, NET_LINK_MTU */
 };
 
 size_t net_bytes(const struct engine_config *cfg);
@@ -121,10 +121,10 @@ bool net_next_hop(const struct engine *e, const struct ip_addr *dst, struct ip_a
 /** An own address of this family, the first that was configured; family 0: there is none. */
 struct ip_addr net_own(const struct engine *e, uint16_t family);
 
-/** Largest IP packet to dst that leaves in one piece without dont_fragment. */
-uint32_t net_packet_max(const struct engine *e, const struct ip_addr *dst);
-/** Frames that net_output() needs for `l4_bytes` without dont_fragment. */
-uint32_t net_frame_count(const struct engine *e, const struct ip_addr *dst, uint32_t l4_bytes);
+/** Largest IP packet to dst that is not cut, with `cut` 0 or NET_LINK_MTU. */
+uint32_t net_packet_max(const struct engine *e, const struct ip_addr *dst, uint8_t cut);
+/** Frames that net_output() makes of `l4_bytes` with such a `cut`. */
+uint32_t net_frame_count(const struct engine *e, const struct ip_addr *dst, uint32_t l4_bytes, uint8_t cut);
 
 /** Hop limit of IPv6 packets to dst: what a router on the link says, else the engine's default. */
 uint8_t net_hops(const struct engine *e, const struct ip_addr *dst);
@@ -165,8 +165,8 @@ typedef void net_frag_hdr_fn(struct pktbuf *p, const void *ctx, uint32_t off, ui
 int net_output_fragments(struct engine *e, struct pktbuf *p, const struct net_dst *d, uint32_t each,
                          net_frag_hdr_fn *put, const void *ctx, enum stat counter, uint64_t now_us);
 
-/** Hash for the identification of a datagram, and the counter that goes with it (RFC 6864 4, RFC 7739). */
-uint32_t net_next_id(struct net_state *n, const struct ip_out *o);
+/** The identification of a datagram (RFC 6864 4, RFC 7739), which the device cuts into `packets`. */
+uint32_t net_next_id(struct net_state *n, const struct ip_out *o, uint32_t packets);
 
 /* Per IP version. */
 void ip4_input(struct engine *e, const uint8_t *p, uint32_t bytes, const struct arrival *a, uint64_t now_us);

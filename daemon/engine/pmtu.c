@@ -118,11 +118,11 @@ bool pmtu_too_big(struct engine *e, const struct ip_addr *dst, uint32_t mtu, uin
 
     if (!mtu)
         mtu = plateau_below(quoted ? quoted : now);
+    if (mtu < min)
+        mtu = min;
     /* It can't have been too long for what it fits, nor longer than what we send. */
     if (quoted && (mtu >= quoted || quoted > net_mtu(e, dst)))
         goto lie;
-    if (mtu < min)
-        mtu = min;
     if (mtu >= now)
         goto lie; /* Or it comes late: another said so before. */
     pmtu_lower(e, dst, mtu);

@@ -156,7 +156,7 @@ static int complete_header(struct engine *e, uint8_t *hdr, const struct udp_outg
         return EINVAL;
     put_be16(hdr + 2, (uint16_t)o->len);
     if (!get_be16(hdr + 4))
-        put_be16(hdr + 4, (uint16_t)net_next_id(&e->net, &out));
+        put_be16(hdr + 4, (uint16_t)net_next_id(&e->net, &out, 1));
     if (!get_be32(hdr + 12))
         memcpy(hdr + 12, o->src.ip, 4);
     ip4_put_csum(hdr, bytes);

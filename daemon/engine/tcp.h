@@ -506,6 +506,7 @@ struct tcp_reply {
     uint16_t wnd;
     uint8_t flags;
     uint8_t tos, ttl; /* ttl 0: the default */
+    uint8_t cut;      /* NET_WHOLE, or 0: NET_DF */
     uint16_t mss;     /* 0: no option */
     int wscale;       /* -1: no option */
     bool sack_perm;

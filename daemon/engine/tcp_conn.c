@@ -115,6 +115,7 @@ struct tcp_conn *tcp_conn_new(struct engine *e)
     memset(c, 0, sizeof(*c));
     c->s.kind = SK_TCP;
     c->s.type = SG_SOCK_STREAM;
+    c->s.mtu_disc = MTU_DISC_WANT;
     c->s.family = SG_AF_INET;
     c->s.sid = c->s.heap_sid = -1;
     c->s.pub_state = SG_ST_OPEN;

@@ -147,6 +147,7 @@ static void send_synack(struct engine *e, const struct tcp_req *r, uint32_t tsva
         .mss = tcp_adv_mss(e, &r->key.remote),
         .tos = sock_tos(&e->tcp.listeners[r->listener].s),
         .ttl = sock_ttl_to(e, &e->tcp.listeners[r->listener].s, &r->key.remote),
+        .cut = mtu_disc_segment(&e->tcp.listeners[r->listener].s),
         .wscale = r->flags & REQ_WSCALE ? (int)tcp_rcv_wscale(e) : -1,
         .sack_perm = r->flags & REQ_SACK,
         .has_ts = r->flags & REQ_TS,
@@ -258,6 +259,7 @@ static struct tcp_conn *conn_of_req(struct engine *e, const struct tcp_req *r)
     c->s.rport = r->key.rport;
     c->o = l->inherit;
     c->s.opts = l->s.opts;
+    c->s.mtu_disc = l->s.mtu_disc;
     c->s.rx.want_log2 = c->o.rcv_log2;
     c->s.tx.want_log2 = c->o.snd_log2;
     c->s.pub_flags = SG_F_BOUND;

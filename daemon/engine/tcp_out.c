@@ -268,8 +268,8 @@ static bool emit(struct engine *e, struct tcp_conn *c, const struct out_seg *o)
     else
         net_checksum(e, p, &c->s.local, &c->s.remote, 6, 16, false);
     /* A frame that gets no further is a lost segment: the retransmission timer deals with it. */
-    (void)net_output(e, p, &c->s.local, &c->s.remote, 6, sock_tos(&c->s) | o->ecn, sock_ttl(e, &c->s), true,
-                     e->now_us);
+    (void)net_output(e, p, &c->s.local, &c->s.remote, 6, sock_tos(&c->s) | o->ecn, sock_ttl(e, &c->s),
+                     mtu_disc_segment(&c->s), e->now_us);
     return true;
 }
 
@@ -303,6 +303,7 @@ void tcp_send_syn(struct engine *e, struct tcp_conn *c)
         .tsecr = c->ts_recent,
         .tos = sock_tos(&c->s),
         .ttl = sock_ttl(e, &c->s),
+        .cut = mtu_disc_segment(&c->s),
     };
 
     if (c->o.user_mss && c->o.user_mss < r.mss)
@@ -341,6 +342,7 @@ void tcp_send_rst(struct engine *e, struct tcp_conn *c)
         .tsecr = c->ts_recent,
         .tos = sock_tos(&c->s),
         .ttl = sock_ttl(e, &c->s),
+        .cut = mtu_disc_segment(&c->s),
     };
 
     (void)tcp_reply_send(e, &r);

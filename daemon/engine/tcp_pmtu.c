@@ -31,7 +31,7 @@ static uint32_t mss_now(const struct engine *e, const struct tcp_conn *c)
     uint32_t link = net_mtu(e, &c->s.remote);
     uint32_t mss = tcp_mss_max(e, c);
     uint32_t path = mss;
-    uint32_t pmtu = pmtu_tcp(e, &c->s.remote);
+    uint32_t pmtu = mtu_disc_uses_path(&c->s) ? pmtu_tcp(e, &c->s.remote) : link;
 
     if (pmtu < link) {
         uint32_t headers = link - tcp_link_mss(e, &c->s.remote);
@@ -47,7 +47,7 @@ static uint32_t mss_now(const struct engine *e, const struct tcp_conn *c)
 
 uint16_t tcp_mss_start(struct engine *e, struct tcp_conn *c)
 {
-    if (e->cfg.mtu_probing == ENGINE_ALWAYS)
+    if (e->cfg.mtu_probing == ENGINE_ALWAYS && mtu_disc_probes(&c->s))
         pmtu_search(e, &c->s.remote);
     c->pmtu_changes = e->pmtu.changes;
     return (uint16_t)mss_now(e, c);
@@ -73,7 +73,7 @@ void tcp_pmtu_sync(struct engine *e, struct tcp_conn *c)
 /* RFC 5927 7: the sequence number is in flight, tcp_icmp() saw to that; now the size must fit too. */
 void tcp_pmtu_icmp(struct engine *e, struct tcp_conn *c, const struct icmp_report *r)
 {
-    if (c->state < TCPS_ESTABLISHED)
+    if (c->state < TCPS_ESTABLISHED || !mtu_disc_believes(&c->s))
         return;
     /* Another connection may have been told before. */
     if (pmtu_too_big(e, &c->s.remote, r->mtu, r->quoted) || c->pmtu_changes != e->pmtu.changes)

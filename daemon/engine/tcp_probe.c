@@ -23,8 +23,8 @@ uint32_t tcp_probe_size(struct engine *e, const struct tcp_conn *c)
     uint32_t max = tcp_mss_max(e, c) + overhead(c) - tcp_options_bytes(c);
     uint32_t bytes;
 
-    if (c->state < TCPS_ESTABLISHED || c->flags & TF_FIN_SENT || c->ca_state != CA_OPEN || f->sacked_bytes ||
-        f->lost_bytes || f->dup_acks)
+    if (!mtu_disc_probes(&c->s) || c->state < TCPS_ESTABLISHED || c->flags & TF_FIN_SENT ||
+        c->ca_state != CA_OPEN || f->sacked_bytes || f->lost_bytes || f->dup_acks)
         return 0; /* 7.4: not while something else goes on. */
     bytes = pmtu_probe_size(e, &c->s.remote, max);
     return bytes > c->mss + overhead(c) ? bytes - overhead(c) : 0;
@@ -71,7 +71,8 @@ void tcp_probe_timeout(struct engine *e, struct tcp_conn *c)
     const struct tx_flight *f = flight_of(e, c);
     uint32_t len;
 
-    if (e->cfg.mtu_probing == ENGINE_NEVER || c->probes <= BLACK_HOLE_TIMEOUTS || !f->seg_count)
+    if (e->cfg.mtu_probing == ENGINE_NEVER || !mtu_disc_probes(&c->s) || c->probes <= BLACK_HOLE_TIMEOUTS ||
+        !f->seg_count)
         return;
     len = seg_len(seg_at(e, f->seg_head));
     if (len > c->mss)

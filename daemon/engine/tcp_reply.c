@@ -87,7 +87,7 @@ int tcp_reply_send(struct engine *e, const struct tcp_reply *r)
         stat_inc(&e->stats, ST_TCP_OUT_RSTS);
     net_checksum(e, p, &r->key->local, &r->key->remote, 6, 16, false);
     return net_output(e, p, &r->key->local, &r->key->remote, 6, r->tos,
-                      r->ttl ? r->ttl : net_ttl(e, &r->key->remote), true, e->now_us);
+                      r->ttl ? r->ttl : net_ttl(e, &r->key->remote), r->cut ? r->cut : NET_DF, e->now_us);
 }
 
 /* RFC 9293 3.10.7.1: the answer to a segment that belongs to nothing. */

@@ -98,6 +98,7 @@ int udp_open(struct engine *e, int sid, uint32_t slot, sock_id *ret)
                 .heap_sid = -1,
                 .kind = SK_UDP,
                 .type = SG_SOCK_DGRAM,
+                .mtu_disc = MTU_DISC_WANT,
                 .family = SG_AF_INET,
                 .pub_state = SG_ST_OPEN,
                 .local = {.family = SG_AF_INET},

@@ -85,6 +85,7 @@ struct udp_outgoing {
     struct sg_dgram_info info; /* with `has_info` */
     bool has_info;
     uint8_t ttl, tos;
+    uint8_t cut; /* NET_* */
     uint16_t port;
     uint16_t gso_size; /* payload of each datagram; 0: one datagram */
     uint16_t hdr_len;  /* UDP header; 0: a raw socket's packet */

@@ -233,9 +233,11 @@ void udp_icmp(struct engine *e, const struct icmp_report *r, uint64_t now_us)
         stat_inc(&e->stats, ST_ICMP_ERR_UNMATCHED);
         return;
     }
-    if (r->error == EMSGSIZE) { /* The next ones go in fragments that fit (RFC 8200 5, RFC 1191 6.1). */
-        (void)pmtu_too_big(e, &r->remote, r->mtu, r->quoted);
-        return;
+    if (r->error == EMSGSIZE) {
+        /* The next ones go in fragments that fit (RFC 8200 5, RFC 1191 6.1), or are refused. */
+        if (!mtu_disc_believes(&u->s) || !pmtu_too_big(e, &r->remote, r->mtu, r->quoted) ||
+            u->s.mtu_disc == MTU_DISC_DONT)
+            return;
     }
     /* A socket without a peer could not tell whom the error is about. */
     if (udp_connected(u))

@@ -163,17 +163,20 @@ static uint32_t datagram_count(const struct udp_outgoing *o)
 }
 
 /* Frames that the record needs; 0 with `error` set when it can't be sent. */
-static uint32_t frames_needed(struct engine *e, const struct udp_outgoing *o, int *error)
+static uint32_t frames_needed(struct engine *e, const struct udp_sock *u, struct udp_outgoing *o, int *error)
 {
     uint32_t count = datagram_count(o), frames;
+    uint32_t l4_bytes = o->hdr_len + (count == 1 ? o->len : o->gso_size);
+    int cut = u->hdrincl ? 0 : mtu_disc_datagram(e, &u->s, &o->dst, l4_bytes);
 
-    *error = 0;
-    if (count == 1) {
-        frames = net_frame_count(e, &o->dst, o->hdr_len + o->len);
-    } else { /* As Linux: never cut into more than this, and what it is cut into is never fragmented. */
+    *error = cut < 0 ? -cut : 0;
+    o->cut = cut < 0 ? 0 : (uint8_t)cut;
+    frames = net_frame_count(e, &o->dst, l4_bytes, o->cut & NET_LINK_MTU);
+    if (count >
+        1) { /* As Linux: never cut into more than this, and what it is cut into is never fragmented. */
         if (count > UDP_SEGMENTS_MAX)
             *error = EINVAL;
-        else if (net_frame_count(e, &o->dst, UDP_HDR_BYTES + o->gso_size) > 1)
+        else if (frames > 1)
             *error = EMSGSIZE;
         frames = count;
     }
@@ -237,7 +240,7 @@ static int send_datagram(struct engine *e, struct udp_sock *u, const uint8_t *re
     put_payload(p, region, u->s.tx.log2, pos, len, raw_checksum_end(u));
     if (o->hdr_len)
         net_checksum(e, p, &o->src, &o->dst, IP_PROTO_UDP, UDP_CSUM_OFFSET,
-                     net_frame_count(e, &o->dst, UDP_HDR_BYTES + len) > 1);
+                     net_frame_count(e, &o->dst, UDP_HDR_BYTES + len, o->cut & NET_LINK_MTU) > 1);
     else
         error = raw_checksum(u, p, o);
     if (!error)
@@ -246,7 +249,7 @@ static int send_datagram(struct engine *e, struct udp_sock *u, const uint8_t *re
         pktq_drop(&e->txq);
         return error;
     }
-    return -net_output(e, p, &o->src, &o->dst, u->proto, o->tos, o->ttl, false, now_us);
+    return -net_output(e, p, &o->src, &o->dst, u->proto, o->tos, o->ttl, o->cut, now_us);
 }
 
 /* All datagrams of a record. The first error ends it: what went is gone, as with separate calls. */
@@ -285,7 +288,7 @@ static enum sent send_next(struct engine *e, struct udp_sock *u, uint64_t now_us
     }
     error = choose_route(e, u, &h, &o);
     if (!error) {
-        uint32_t frames = frames_needed(e, &o, &error);
+        uint32_t frames = frames_needed(e, u, &o, &error);
 
         if (!error && frames + reserve(&e->txq) > pktq_room(&e->txq, net_dev(e, &o.dst))) {
             if (e->txq.devices == 1 || !pktq_stalled(&e->txq, net_dev(e, &o.dst), now_us))

@@ -197,6 +197,8 @@ static bool next_tcp(struct peer *p, struct tcp_seg *s)
         s->len = f->total - 34 - s->hdr_len;
         p->last_tos = f->data[15];
         p->last_gso = f->gso_size;
+        p->last_id = get_be16(f->data + 18);
+        p->last_df = f->data[20] & 0x40;
         return true;
     }
     return false;

@@ -59,6 +59,8 @@ struct peer {
     struct tcp_seg next;
     uint8_t last_tos;  /* of the frame that was looked at last */
     uint16_t last_gso; /* its gso_size */
+    uint16_t last_id;  /* IPv4: identification */
+    bool last_df;      /* and DF */
 };
 
 /* tweak may be NULL. */

@@ -2,6 +2,7 @@
 /* Path MTU by ICMP and its memory (RFC 1191, RFC 5927 7), MSS (RFC 9293 3.7.1, RFC 6691). */
 #include <criterion/criterion.h>
 
+#include "daemon/engine/mtu_disc.h"
 #include "tests/segment/peer.h"
 
 #define TOO_BIG(p, mtu, seq, quoted) peer_icmp((p), 3, 4, (mtu), (seq), (quoted))
@@ -112,7 +113,7 @@ Test(pmtu, the_quoted_packet_must_have_been_too_long) /* RFC 5927 7.2 */
 {
     static const struct {
         uint16_t mtu, quoted;
-    } lies[] = {{1000, 1000}, {1000, 60}, {1400, 1300}, {1000, 1501}, {1000, 9000}};
+    } lies[] = {{1000, 1000}, {1000, 60}, {1400, 1300}, {1000, 1501}, {1000, 9000}, {68, 500}};
     struct peer p;
 
     peer_start(&p, NULL);
@@ -121,7 +122,7 @@ Test(pmtu, the_quoted_packet_must_have_been_too_long) /* RFC 5927 7.2 */
         TOO_BIG(&p, lies[i].mtu, 1, lies[i].quoted);
     seg_none(&p);
     cr_assert_eq(mss(&p), 1460);
-    cr_assert_eq(host_counter(&p.h, "PathMtuIgnored"), 5);
+    cr_assert_eq(host_counter(&p.h, "PathMtuIgnored"), 6);
     peer_stop(&p);
 }
 
@@ -153,6 +154,62 @@ Test(pmtu, never_falls_below_the_floor) /* RFC 5927 7.2; Linux's min_pmtu */
     seg_drain(&p);
     cr_assert_eq(mss(&p), 552 - 40);
     peer_stop(&p);
+}
+
+#define L_IP           0u
+#define O_MTU_DISCOVER 10u
+
+static void discover(struct peer *p, uint32_t slot, enum mtu_disc how)
+{
+    cr_assert_eq(engine_setopt(p->h.e, p->h.sid, slot, L_IP, O_MTU_DISCOVER, how, p->h.now_us), 0);
+}
+
+/* Without DF, from the SYN-ACK on, each packet of what a device may cut included (RFC 6864 4.1). */
+Test(mtu_disc, connections_inherit_it_from_their_listener)
+{
+    uint16_t id;
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_listen(&p, 8);
+    discover(&p, p.listener, MTU_DISC_DONT);
+    seg_send(&p, (struct seg){.flags = TCP_SYN, .mss = 1460});
+    seg_expect(&p, .flags = TCP_SYN | TCP_ACK);
+    cr_assert(!p.last_df);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1});
+    p.slot = (uint32_t)app_accept(&p.h, p.listener);
+    peer_write(&p, 1460);
+    seg_expect(&p, .flags = TCP_ACK | TCP_PSH, .len = 1460);
+    cr_assert(!p.last_df);
+    id = p.last_id;
+    peer_write(&p, 100);
+    seg_expect(&p, .flags = TCP_ACK | TCP_PSH, .len = 100);
+    cr_assert_eq((uint16_t)(p.last_id - id), 1);
+    discover(&p, p.slot, MTU_DISC_DO);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1561});
+    peer_write(&p, 100);
+    seg_expect(&p, .flags = TCP_ACK | TCP_PSH, .len = 100);
+    cr_assert(p.last_df && !p.last_id);
+    peer_stop(&p);
+}
+
+Test(mtu_disc, segments_of_interface_and_omit_stay_those_of_the_link)
+{
+    for (unsigned how = MTU_DISC_DONT; how <= MTU_DISC_OMIT; how++) {
+        bool believes = how < MTU_DISC_INTERFACE;
+        struct peer p;
+
+        peer_start(&p, NULL);
+        in_flight(&p);
+        discover(&p, p.slot, (enum mtu_disc)how);
+        TOO_BIG(&p, 1000, 1, 1500);
+        cr_assert_eq(host_counter(&p.h, "PathMtuLowered"), believes);
+        seg_drain(&p);
+        cr_assert_eq(mss(&p), how < MTU_DISC_PROBE ? 960 : 1460, "%u", how);
+        discover(&p, p.slot, MTU_DISC_WANT);
+        cr_assert_eq(mss(&p), believes ? 960 : 1460, "%u", how);
+        peer_stop(&p);
+    }
 }
 
 Test(pmtu, the_offer_is_that_of_the_interface_whatever_the_path) /* RFC 1191 3.1 */
