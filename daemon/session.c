@@ -206,7 +206,7 @@ void session_program(pid_t pid, char *ret)
 
 int session_status_create(uint64_t boot_id, uint32_t worker_count, struct sg_status **ret, int *ret_fd)
 {
-    void *base;
+    void *base = NULL;
     /* Mapped first: after F_SEAL_FUTURE_WRITE nobody can map it writable or write() to it, we included. */
     int rc = sealed_memfd("sockgate-status", SG_PAGE_BYTES, F_SEAL_FUTURE_WRITE, ret_fd, &base);
 

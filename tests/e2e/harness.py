@@ -86,7 +86,7 @@ def run(*command, **options):
 
 def program(name):
     """Path of something that was built."""
-    for folder in ("daemon", "examples", "tests/tools", "tests/e2e"):
+    for folder in ("daemon", "examples", "tests/tools", "tests/e2e", "bench/load"):
         path = os.path.join(BUILD, folder, name)
         if os.path.exists(path):
             return path
