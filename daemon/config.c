@@ -74,6 +74,15 @@ const struct config_key config_keys[] = {
     {"worker", "poll_us", CONFIG_NUMBER, FIELD(poll_us), 1, 1000000, "100", NULL, NULL,
      "longest sleep with a device that cannot wake the daemon"},
 
+    {"dpdk", "huge", CONFIG_WHEN, FIELD(dpdk_huge), 0, 0, "auto", NULL, NULL,
+     "take the memory of dpdk: devices from huge pages: when enough are free, always, never"},
+    {"dpdk", "memory_mb", CONFIG_NUMBER, FIELD(dpdk_memory_mb), 16, 65536, "64", NULL, NULL,
+     "memory for the frames and descriptors of dpdk: devices, in MiB"},
+    {"dpdk", "descriptors", CONFIG_NUMBER, FIELD(dpdk_descriptors), 0, 16384, "0", NULL, NULL,
+     "frames that a queue of a dpdk: device holds each way; 0: as its driver prefers"},
+    {"dpdk", "eal", CONFIG_TEXT, FIELD(dpdk_eal), 0, 0, "", NULL, NULL,
+     "more arguments for DPDK's environment, with spaces between"},
+
     {"session", "max", CONFIG_NUMBER, ENGINE(session_max), 1, 4096, "256", NULL, NULL,
      "attached processes at once"},
     {"session", "slots", CONFIG_NUMBER, FIELD(slots), 2, SG_SLOTS_MAX, "65536", NULL, NULL,

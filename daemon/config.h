@@ -27,12 +27,14 @@
 /* Bytes that a message of this module needs at most. */
 #define CONFIG_ERROR_MAX    512u
 
+/* Bytes of a device's SPEC with its end: a DPDK device's arguments may name two paths. */
+#define CONFIG_SPEC_MAX     176u
 /* Bytes of a device's name with its end. */
 #define CONFIG_NAME_MAX     16u
 
 /** A device. */
 struct config_device {
-    char spec[CONFIG_TEXT_MAX];
+    char spec[CONFIG_SPEC_MAX];
     char name[CONFIG_NAME_MAX]; /* what "dev NAME" calls it */
     uint16_t mtu;               /* 0: network.mtu */
     uint8_t mac[6];
@@ -90,6 +92,12 @@ struct config {
     /* [worker] */
     uint32_t spin_us;
     uint32_t poll_us;
+
+    /* [dpdk] */
+    uint8_t dpdk_huge; /* enum engine_when */
+    uint32_t dpdk_memory_mb;
+    uint32_t dpdk_descriptors;
+    char dpdk_eal[CONFIG_TEXT_MAX];
 
     /* [session]; the number of sessions stands in `engine`. */
     uint32_t slots;

@@ -323,7 +323,7 @@ static const char *first_address(const struct config *cfg, unsigned dev, char *b
 
 static void say_ready(struct daemon *d)
 {
-    char text[INET6_ADDRSTRLEN + sizeof("/128")], specs[ENGINE_DEV_MAX * (CONFIG_TEXT_MAX + 2)];
+    char text[INET6_ADDRSTRLEN + sizeof("/128")], specs[ENGINE_DEV_MAX * (CONFIG_SPEC_MAX + 2)];
     uint64_t timeout_us = 0;
 
     if (sd_watchdog_enabled(0, &timeout_us) > 0)

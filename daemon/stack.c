@@ -7,11 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/log.h"
 #include "daemon/probe.h"
 #include "daemon/secret.h"
+#include "hw/dpdk.h"
 
 static int fail(char *error, size_t bytes, const char *what, int rc)
 {
@@ -19,13 +22,51 @@ static int fail(char *error, size_t bytes, const char *what, int rc)
     return rc;
 }
 
+/* ---- DPDK ----------------------------------------------------------------------------------------- */
+
+static_assert((int)DPDK_HUGE_AUTO == ENGINE_AUTO && (int)DPDK_HUGE_ALWAYS == ENGINE_ALWAYS &&
+                  (int)DPDK_HUGE_NEVER == ENGINE_NEVER,
+              "words of dpdk.huge");
+
+static void dpdk_log(int priority, const char *line)
+{
+    if (priority == LOG_WARNING)
+        log_warning("DPDK: %s", line);
+    else
+        log_debug("DPDK: %s", line);
+}
+
+static void dpdk_settings(struct dpdk_settings *ret, const char *devices[ENGINE_DEV_MAX],
+                          const struct config *cfg)
+{
+    static const char prefix[] = "dpdk:";
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < cfg->devices.count; i++)
+        if (!strncmp(cfg->devices.v[i].spec, prefix, sizeof(prefix) - 1))
+            devices[count++] = cfg->devices.v[i].spec + sizeof(prefix) - 1;
+    *ret = (struct dpdk_settings){
+        .huge = (enum dpdk_huge)cfg->dpdk_huge,
+        .memory_mb = cfg->dpdk_memory_mb,
+        .descriptors = cfg->dpdk_descriptors,
+        .eal = cfg->dpdk_eal,
+        .devices = devices,
+        .device_count = count,
+        .log = dpdk_log,
+    };
+}
+
+/* ---- Devices -------------------------------------------------------------------------------------- */
+
 /*
  * A daemon that was killed lets go of its device a moment after it has gone: the kernel ends its io_uring
  * requests in the background. Whoever restarts us is not to be bothered with that.
  */
-static int open_device(struct stack *s, const struct config *cfg, unsigned i, char *error, size_t error_bytes)
+static int open_device(struct stack *s, const struct config *cfg, const struct dpdk_settings *dpdk,
+                       unsigned i, char *error, size_t error_bytes)
 {
-    struct device_params params = {.mac = config_device_mac(cfg, i), .mtu = config_device_mtu(cfg, i)};
+    struct device_params params = {
+        .mac = config_device_mac(cfg, i), .mtu = config_device_mtu(cfg, i), .dpdk = dpdk};
     struct stack_device *d = &s->devices[i];
     uint64_t until_us = clock_now_us() + STACK_BUSY_US;
     unsigned queues;
@@ -42,10 +83,13 @@ static int open_device(struct stack *s, const struct config *cfg, unsigned i, ch
 
 static int open_devices(struct stack *s, const struct config *cfg, char *error, size_t error_bytes)
 {
+    const char *devices[ENGINE_DEV_MAX];
+    struct dpdk_settings dpdk;
     int rc = 0;
 
+    dpdk_settings(&dpdk, devices, cfg);
     for (; !rc && s->device_count < cfg->devices.count; s->device_count++)
-        rc = open_device(s, cfg, s->device_count, error, error_bytes);
+        rc = open_device(s, cfg, &dpdk, s->device_count, error, error_bytes);
     return rc;
 }
 

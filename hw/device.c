@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "hw/dpdk.h"
 #include "hw/tap.h"
 
 typedef int device_open_fn(const char *name, const struct device_params *params, struct device *ret[],
@@ -28,6 +29,9 @@ static const struct {
     device_open_fn *open;
 } kinds[] = {
     {"tap", tap_open},
+#ifdef HAVE_DPDK
+    {"dpdk", dpdk_open},
+#endif
     {"sim", sim_open},
 };
 
@@ -56,5 +60,9 @@ int device_open(const char *spec, const struct device_params *params, struct dev
 const char *device_kinds(void)
 {
     /* Without "sim", which is known only to be refused with a reason. */
-    return "tap";
+    return "tap"
+#ifdef HAVE_DPDK
+           ", dpdk"
+#endif
+        ;
 }

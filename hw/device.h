@@ -20,6 +20,7 @@
 #include "hw/spread.h"
 
 struct device;
+struct dpdk_settings;
 
 /* device_caps.offloads: what the device does for the engine. */
 #define DEV_TX_CSUM      (1u << 0) /* fills in PKT_CSUM_PARTIAL checksums of TCP and UDP over IPv4 and IPv6 */
@@ -92,10 +93,11 @@ struct device {
 };
 
 struct device_params {
-    const uint8_t *mac; /* 6 bytes, or NULL: the device chooses or keeps its own */
-    uint16_t mtu;       /* 0: the device's own */
-    uint16_t queues;    /* wanted, 1..DEV_QUEUES_MAX; 0 counts as 1 */
-    uint32_t seed;      /* for spreads that we define: unpredictable to peers (struct spread) */
+    const uint8_t *mac;               /* 6 bytes, or NULL: the device chooses or keeps its own */
+    uint16_t mtu;                     /* 0: the device's own */
+    uint16_t queues;                  /* wanted, 1..DEV_QUEUES_MAX; 0 counts as 1 */
+    uint32_t seed;                    /* for spreads that we define: unpredictable to peers (struct spread) */
+    const struct dpdk_settings *dpdk; /* for devices of that kind (hw/dpdk.h), else NULL */
 };
 
 /**
