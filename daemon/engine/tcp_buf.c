@@ -164,11 +164,14 @@ static void epoch_start(struct engine *e, struct tcp_conn *c, struct tcp_buf *b,
 }
 
 /* The window that the bytes taken in one round trip ask for: twice as much, because as much again is on its
- * way when they are acknowledged, and four times while the sender still doubles. */
+ * way when they are acknowledged, and four times while the sender still doubles; and room for what waits
+ * behind a hole, because a sender that goes on during a repair is held up by the window otherwise. */
 static void widen(struct engine *e, struct tcp_conn *c, uint32_t last, uint64_t bytes)
 {
     const struct session *ss = sock_session(e, c->s.heap_sid);
-    uint64_t want = bytes * (bytes > last + last / 4 ? 4 : 2) + (uint64_t)WINDOW_SPARE_MSS * c->rcv_mss;
+    uint64_t behind = tcp_reass_end(e, c) - c->s.rx.tail;
+    uint64_t want =
+        bytes * (bytes > last + last / 4 ? 4 : 2) + behind + (uint64_t)WINDOW_SPARE_MSS * c->rcv_mss;
     uint8_t high = e->cfg.rcvbuf_max_log2;
 
     while (high > c->s.rx.want_log2 && UINT64_C(1) << high > ss->v.buffer_bytes_max / WINDOW_SHARE)

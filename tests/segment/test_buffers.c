@@ -94,6 +94,26 @@ Test(buffers, a_reader_that_keeps_up_gets_a_wider_window)
     peer_stop(&p);
 }
 
+/* A sender that does not slow down for losses needs a window beyond what waits behind the holes. */
+Test(buffers, what_waits_behind_a_hole_widens_the_window)
+{
+    struct peer p;
+    uint32_t sent = 0, seq = 1, wnd = 0;
+
+    peer_start(&p, small);
+    peer_established_opts(&p, &wide);
+    for (unsigned i = 0; i < 8; i++)
+        wnd = round_trip(&p, &sent, &seq, 20 * 1448, true);
+    cr_assert_eq(get(&p, O_RCVBUF), 1 << 17, "%u", wnd);
+    for (uint32_t i = 1; i < 90; i++)
+        if (i != 12)
+            seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1 + sent + i * 1448, .ack = 1, .len = 1448});
+    p.h.now_us += 10000;
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1 + sent, .ack = 1, .len = 1448});
+    cr_assert_eq(get(&p, O_RCVBUF), 1 << 18);
+    peer_stop(&p);
+}
+
 Test(buffers, a_reader_that_does_not_read_keeps_the_first_window)
 {
     struct peer p;
