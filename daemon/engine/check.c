@@ -75,9 +75,18 @@ static const char *check_segs(const struct engine *e, const struct tcp_conn *c)
     return NULL;
 }
 
+static bool listed(const struct engine *e, const struct rx_reasm *m, uint32_t range)
+{
+    uint32_t i = m->head;
+
+    while (i != NIL && i != range)
+        i = e->tcp.ranges[i].next;
+    return i == range;
+}
+
 static const char *check_ranges(const struct engine *e, const struct tcp_conn *c)
 {
-    uint32_t count = 0;
+    uint32_t count = 0, last = NIL;
     uint32_t at = c->rcv_nxt;
     const struct rx_reasm *m;
 
@@ -92,9 +101,15 @@ static const char *check_ranges(const struct engine *e, const struct tcp_conn *c
         if (seq_le(r->start, at) || seq_ge(r->start, r->end))
             return "out-of-order ranges are not sorted and disjoint";
         at = r->end;
+        last = i;
         if (++count > m->count)
             return "more ranges than counted";
     }
+    if (last != m->last)
+        return "the last range is another";
+    for (unsigned n = 0; n < RX_RECENT_MAX && m->recent[n] != NIL; n++)
+        if (!listed(e, m, m->recent[n]))
+            return "a range is remembered that is not there";
     return count == m->count ? NULL : "fewer ranges than counted";
 }
 

@@ -91,11 +91,16 @@ struct tcp_tw {
     uint64_t expires_us;
 };
 
+/* Ranges remembered in the order of their last change: as many as one ACK reports, and as many again, because
+ * those that the next data reaches go first. */
+#define RX_RECENT_MAX 8u
+
 /** What a connection knows about data that is not in order. */
 struct rx_reasm {
-    uint32_t head; /* rx_range index */
+    uint32_t head, last; /* rx_range index: the first and, while there are any, the last in sequence */
     uint32_t count;
-    uint32_t stamp;                  /* of the range touched last */
+    uint32_t fresh;                  /* ranges made since the last ACK */
+    uint32_t recent[RX_RECENT_MAX];  /* rx_range indices, the one touched last first; NIL: no more */
     uint32_t dsack_start, dsack_end; /* with TF_DSACK: the duplicate to report */
     uint32_t fin_seq;                /* with TF_FIN_EARLY */
 };
@@ -134,7 +139,6 @@ static_assert(sizeof(struct tcp_rare) == 40, "no padding");
 struct rx_range {
     uint32_t start, end;
     uint32_t next;
-    uint32_t stamp; /* larger: touched more recently */
 };
 
 /** A run of bytes sent and not yet acknowledged, linked in sequence order (RFC 8985 5.2). */
@@ -143,8 +147,8 @@ struct tx_seg {
     uint64_t xmit_us; /* last transmission */
     uint32_t next;
     uint32_t q_next, q_prev; /* in tx_flight.sent or .lost, as the marks say; a SACKed one is in neither */
-    uint16_t flags;     /* TXS_* */
-    uint16_t retrans;   /* times sent again */
+    uint16_t flags;          /* TXS_* */
+    uint16_t retrans;        /* times sent again */
 };
 
 /** Ends of a list of segments through q_next. */
@@ -198,10 +202,10 @@ struct tx_flight {
     uint32_t prr_delivered, prr_out;
 
     /* The rest outlives the flight, as long as no other connection needs the record. */
-    uint64_t retrans_us; /* first retransmission of the episode, 0: none yet */
+    uint64_t retrans_us;                            /* first retransmission of the episode, 0: none yet */
     uint32_t undo_marker, undo_cwnd, undo_ssthresh; /* undo_cwnd 0: nothing to undo */
-    uint32_t undo_retrans; /* bytes sent again and not reported as duplicates */
-    uint32_t tlp_end;      /* with tlp_out: snd_nxt after the probe */
+    uint32_t undo_retrans;                          /* bytes sent again and not reported as duplicates */
+    uint32_t tlp_end;                               /* with tlp_out: snd_nxt after the probe */
 
     uint32_t linger_next, linger_prev; /* records with nothing in flight, oldest first */
 
@@ -261,7 +265,7 @@ static inline void pool_put(struct pool *p, uint32_t i)
 #define LISTEN_BACKLOG_MAX 4096u /* completed connections that may wait: Linux's somaxconn */
 
 /** Connections with something to send, through tx_next: a list for each device, the last for none. */
-#define TCP_TX_LISTS (ENGINE_DEV_MAX + 1u)
+#define TCP_TX_LISTS       (ENGINE_DEV_MAX + 1u)
 struct tcp_tx_list {
     uint32_t head, tail;
 };
@@ -269,7 +273,7 @@ struct tcp_tx_list {
 struct tcp_table {
     /* arena */
     struct tcp_conn *conns;
-    struct tcp_buf *bufs; /* one for each of conns */
+    struct tcp_buf *bufs;   /* one for each of conns */
     struct tcp_rare *rares; /* likewise */
     struct tcp_listener *listeners;
     struct tcp_req *reqs;
@@ -290,7 +294,7 @@ struct tcp_table {
     uint32_t tw_oldest, tw_newest;
     uint32_t path_oldest, path_newest;     /* cc_path: by last use */
     uint32_t linger_oldest, linger_newest; /* tx_flight: kept after the flight, taken back when needed */
-    uint32_t sack_steps; /* segments that the SACK blocks of the last ACK looked at */
+    uint32_t sack_steps;                   /* segments that the SACK blocks of the last ACK looked at */
     uint32_t tw_iss; /* while a SYN that ended a TIME_WAIT is handed on: the sequence number to use; else 0 */
     struct sip_key isn_key, ts_key, cookie_key, limit_key, fastopen_key;
     uint64_t challenge_second; /* RFC 5961 7: the second that is being counted */
@@ -481,6 +485,8 @@ unsigned tcp_reass_sacks(const struct engine *e, const struct tcp_conn *c, struc
 /** Put on the list of connections with something to send. */
 void tcp_output_schedule(struct engine *e, struct tcp_conn *c);
 void tcp_ack_now(struct engine *e, struct tcp_conn *c);
+/** Send an ACK without data, not at the end of the turn but here. False: there is no frame for it. */
+bool tcp_ack_send(struct engine *e, struct tcp_conn *c);
 /** Send what may be sent; false: the device's queue is full, or the connection had its share: call again. */
 bool tcp_output(struct engine *e, struct tcp_conn *c);
 /** Run the lists, each while its device has room for frames. */

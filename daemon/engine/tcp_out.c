@@ -659,6 +659,17 @@ static bool frto_gives_up(struct engine *e, struct tcp_conn *c)
     return true;
 }
 
+bool tcp_ack_send(struct engine *e, struct tcp_conn *c)
+{
+    struct out_seg o = {.seq = c->snd_nxt, .flags = TCP_ACK};
+
+    if (tx_room(e, c) <= TX_RESERVE)
+        return false;
+    stat_inc(&e->stats, ST_TCP_PURE_ACKS);
+    (void)emit(e, c, &o);
+    return true;
+}
+
 bool tcp_output(struct engine *e, struct tcp_conn *c)
 {
     const struct cc_ops *cc = cc_by_id(c->o.cc);
@@ -722,14 +733,8 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
     }
     if (has_path(c) && !paced)
         pace_rest(path_of(e, c));
-    if (c->flags & TF_ACK_NOW) {
-        struct out_seg o = {.seq = c->snd_nxt, .flags = TCP_ACK};
-
-        if (tx_room(e, c) <= TX_RESERVE)
-            return false;
-        stat_inc(&e->stats, ST_TCP_PURE_ACKS);
-        (void)emit(e, c, &o);
-    }
+    if (c->flags & TF_ACK_NOW && !tcp_ack_send(e, c))
+        return false;
     check_persist(e, c);
     queued = c->s.tx.tail - c->s.tx.head;
     if (queued > tcp_flight(c) || queued >> c->s.tx.log2)

@@ -80,6 +80,46 @@ Test(data, out_of_order_segments_are_reported_newest_first)
     peer_stop(&p);
 }
 
+/* RFC 2018 4: each range is said in three ACKs at least, though ACKs wait for the end of the turn. */
+Test(data, rfc2018_4_ranges_of_one_turn_are_said_three_times)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    for (uint32_t i = 0; i < 4; i++)
+        seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 101 + 200 * i, .ack = 1, .len = 100});
+    seg_expect(&p, .flags = TCP_ACK, .ack = 1, .sacks = 1, .sack = {{101, 201}});
+    seg_expect(&p, .flags = TCP_ACK, .ack = 1, .sacks = 2, .sack = {{301, 401}, {101, 201}});
+    seg_expect(&p, .flags = TCP_ACK, .ack = 1, .sacks = 3, .sack = {{501, 601}, {301, 401}, {101, 201}});
+    seg_expect(&p, .flags = TCP_ACK, .ack = 1, .sacks = 4,
+               .sack = {{701, 801}, {501, 601}, {301, 401}, {101, 201}});
+    seg_none(&p);
+    peer_stop(&p);
+}
+
+/* What is behind hundreds of holes is kept, and those not touched lately are said when no others are left. */
+Test(data, hundreds_of_holes_are_kept)
+{
+    struct peer p;
+    uint32_t seq = 1;
+
+    peer_start(&p, NULL);
+    peer_established(&p);
+    for (uint32_t i = 0; i < 300; i++)
+        seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 101 + 200 * i, .ack = 1, .len = 100});
+    seg_drain(&p);
+    for (uint32_t i = 299; i > 280; i--) /* joins the last ranges to one */
+        seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1 + 200 * i, .ack = 1, .len = 100});
+    seg_expect(&p, .flags = TCP_ACK, .ack = 1, .sacks = 4,
+               .sack = {{56101, 60001}, {101, 201}, {301, 401}, {501, 601}});
+    for (uint32_t i = 0; i < 281; i++)
+        seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1 + 200 * i, .ack = 1, .len = 100});
+    cr_assert_eq(peer_read_all(&p, &seq), 60000);
+    cr_assert_eq(host_counter(&p.h, "TcpOFODrop"), 0);
+    peer_stop(&p);
+}
+
 Test(data, duplicate_is_reported_by_dsack)
 {
     struct peer p;
