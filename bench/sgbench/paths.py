@@ -6,6 +6,7 @@ generators are sockgate-load; `bench.env` (tests/e2e/harness.py) holds the proce
 import contextlib
 import json
 import os
+import resource
 import subprocess
 
 import harness
@@ -22,6 +23,16 @@ SYSCTLS = {"ipv4/ip_local_port_range": "1024 65535", "ipv4/tcp_max_tw_buckets": 
 def sysctls(enter=()):
     script = "".join(f"[ ! -e /proc/sys/net/{k} ] || echo '{v}' >/proc/sys/net/{k}\n" for k, v in SYSCTLS.items())
     harness.run(*enter, "sh", "-ec", script)
+
+
+def descriptors():
+    """Connections that a process may have a descriptor for."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 256
+
+
+def ports_for(connections):
+    """So many that each port's share fits the clients' numbers and one process."""
+    return 1 + connections // min(descriptors() * 4 // 5, 40000)
 
 
 def pinned(cpu):
@@ -60,17 +71,28 @@ class Path:
         self.stack.callback(process.end)
         return process
 
+    def start_server(self, mode, port, ports, connections):
+        return self.bench.env.start("sockgate-load", mode, *self.server_net, "--port", port, "--ports", ports,
+                                    "--connections", connections, "--congestion", CONGESTION,
+                                    wrapper=[*self.server_enter, *pinned(self.server_cpu)])
+
     @contextlib.contextmanager
     def serving(self, mode, ports=1, connections=SERVER_CONNECTIONS):
-        server = self.bench.env.start("sockgate-load", mode, *self.server_net, "--port", PORT, "--ports", ports,
-                                      "--connections", connections, "--congestion", CONGESTION,
-                                      wrapper=[*self.server_enter, *pinned(self.server_cpu)])
+        """A server on so many ports; where each connection takes a descriptor and a process may not have as many,
+        one for each port."""
+        if self.server_net[1] == "kernel" and connections > descriptors():
+            share = connections // ports + 256
+            servers = [self.start_server(mode, PORT + i, 1, share) for i in range(ports)]
+        else:
+            servers = [self.start_server(mode, PORT, ports, connections)]
         try:
-            server.wait_line("^ready", 30)
+            for server in servers:
+                server.wait_line("^ready", 30)
             self.await_link()
-            yield server
+            yield servers[0]
         finally:
-            server.end()
+            for server in servers:
+                server.end()
             self.after_server()
 
     def await_link(self):
@@ -93,23 +115,40 @@ class Path:
 
     @contextlib.contextmanager
     def holding(self, connections, ports=1):
-        """Idle connections from the generator's side, until the end of the context."""
-        held = subprocess.Popen(self.generator("hold", "--connections", connections, "--ports", ports),
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env=self.bench.env.env)
+        """Idle connections from the generator's side, until the end of the context: one process for each port."""
+        share = [connections // ports + (i < connections % ports) for i in range(ports)]
+        with contextlib.ExitStack() as stack:
+            held = [stack.enter_context(Held(self, PORT + i, n)) for i, n in enumerate(share) if n]
+            for h in held:
+                h.wait()
+            yield
+
+
+class Held:
+    """One process with idle connections."""
+
+    def __init__(self, path, port, connections):
+        self.name = path.name
+        self.popen = subprocess.Popen(path.generator("hold", "--connections", connections, "--port", port),
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                      text=True, env=path.bench.env.env)
+
+    def __enter__(self):
+        return self
+
+    def wait(self):
+        line = self.popen.stdout.readline()
+        harness.check(line.startswith("ready"), f"{self.name}: {line or self.popen.stderr.read().strip()}")
+
+    def __exit__(self, *_):
+        self.popen.stdin.close()
         try:
-            line = held.stdout.readline()
-            harness.check(line.startswith("ready"), f"{self.name}: {held.stderr.read().strip() if not line else line}")
-            yield held
-        finally:
-            held.stdin.close()
-            try:
-                held.wait(60)
-            except subprocess.TimeoutExpired:
-                held.kill()
-                held.wait()
-            held.stdout.close()
-            held.stderr.close()
+            self.popen.wait(60)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+        self.popen.stdout.close()
+        self.popen.stderr.close()
 
 
 class KernelVeth(Path):
