@@ -176,9 +176,9 @@ Test(reass, what_does_not_fit_the_ring_is_cut_or_dropped)
 Test(reass, the_number_of_holes_is_bounded)
 {
     start(1000);
-    for (uint32_t i = 1; i < 1000; i++)
-        add(i * 4, 2);
-    cr_assert_leq(holes_count(), 64);
+    for (uint32_t i = 1; i < RING / 2; i++)
+        add(i * 2, 1);
+    cr_assert_eq(holes_count(), 1024);
     cr_assert_gt(host_counter(&h, "TcpOFODrop"), 0);
     check_ranges(0);
     stop();
