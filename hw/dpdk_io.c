@@ -64,9 +64,21 @@ static void know_thread(void)
 
 void dpdk_rx_release(struct dpdk_queue *q)
 {
-    if (q->rx_held)
+    if (!q->rx_held)
+        return;
+    if (q->rx_plain)
+        rte_mempool_put_bulk(q->pool, (void **)q->rx_mbufs, q->rx_held);
+    else
         rte_pktmbuf_free_bulk(q->rx_mbufs, q->rx_held);
     q->rx_held = 0;
+}
+
+/* A usual frame is one mbuf of our pool with one owner, of which nothing is said. Such mbufs go back to the
+ * pool as they are. */
+static bool is_usual(const struct dpdk_queue *q, const struct rte_mbuf *m)
+{
+    return m->nb_segs == 1 && rte_mbuf_refcnt_read(m) == 1 && m->pool == q->pool &&
+           !(m->ol_flags & (DPDK_RX_FLAGS | RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT));
 }
 
 /** Copy the mbufs of a frame together. */
@@ -85,19 +97,37 @@ static uint8_t *linearize(struct dpdk_queue *q, unsigned index, const struct rte
     return out;
 }
 
+/** What stands between a pktbuf's bytes and its fragments; most frames come without any of it. */
+static void clear_offloads(struct pktbuf *pkt)
+{
+    const size_t from = offsetof(struct pktbuf, flags);
+
+    memset((uint8_t *)pkt + from, 0, offsetof(struct pktbuf, frag) - from);
+}
+
+static bool rx_unusual(struct dpdk_queue *q, unsigned index, struct pktbuf *pkt)
+{
+    const struct rte_mbuf *m = q->rx_mbufs[index];
+
+    q->rx_plain = false;
+    if (m->nb_segs > 1)
+        pkt->data = linearize(q, index, m);
+    return pkt->data && !dpdk_rx_offloads(m, pkt);
+}
+
 /** Make a pktbuf of an mbuf; NULL if it is no good frame. */
 static struct pktbuf *rx_frame(struct dpdk_queue *q, unsigned index)
 {
     const struct rte_mbuf *m = q->rx_mbufs[index];
     struct pktbuf *pkt = &q->rx_pkts[index];
 
-    pkt->data = m->nb_segs == 1 ? rte_pktmbuf_mtod(m, uint8_t *) : linearize(q, index, m);
+    pkt->data = rte_pktmbuf_mtod(m, uint8_t *);
     pkt->len = m->pkt_len;
     pkt->total = m->pkt_len;
-    pkt->frag_count = 0;
-    if (!pkt->data || pkt->len < ETH_HDR_BYTES || dpdk_rx_offloads(m, pkt))
+    clear_offloads(pkt);
+    if (unlikely(!is_usual(q, m) && !rx_unusual(q, index, pkt)))
         return NULL;
-    return pkt;
+    return likely(pkt->len >= ETH_HDR_BYTES) ? pkt : NULL;
 }
 
 /** The interrupt is of no use while we look anyway. */
@@ -140,6 +170,7 @@ int dpdk_rx_burst(struct device *dev, struct pktbuf *pkts[], unsigned max)
     dpdk_rx_release(q);
     n = rx_fetch(q, max < DEV_RX_BURST_MAX ? max : DEV_RX_BURST_MAX);
     q->rx_held = (uint16_t)n;
+    q->rx_plain = true;
     for (unsigned i = 0; i < n && i < RX_PREFETCH; i++)
         rte_prefetch0(rte_pktmbuf_mtod(q->rx_mbufs[i], void *));
     for (unsigned i = 0; i < n; i++) {
@@ -208,22 +239,46 @@ static bool append(const struct dpdk_queue *q, struct rte_mbuf *head, struct rte
     return true;
 }
 
-/** The frame in the empty mbuf `m` and as many more as it takes; false: out of mbufs. */
-static bool tx_copy(const struct dpdk_queue *q, const struct pktbuf *pkt, struct rte_mbuf *m)
+/** A frame that is longer than an mbuf: in the empty `m` and as many more as it takes. */
+static bool copy_long(const struct dpdk_queue *q, const struct pktbuf *pkt, struct rte_mbuf *m)
 {
     struct rte_mbuf *tail = m;
 
-    m->pkt_len = pkt->total;
-    if (pkt->total <= q->tx_room) {
-        offload_gather(pkt, rte_pktmbuf_mtod(m, uint8_t *));
-        m->data_len = (uint16_t)pkt->total;
-    } else {
-        if (!append(q, m, &tail, pkt->data, pkt->len))
+    m->data_len = 0;
+    if (!append(q, m, &tail, pkt->data, pkt->len))
+        return false;
+    for (unsigned i = 0; i < pkt->frag_count; i++)
+        if (!append(q, m, &tail, pkt->frag[i].ptr, pkt->frag[i].len))
             return false;
-        for (unsigned i = 0; i < pkt->frag_count; i++)
-            if (!append(q, m, &tail, pkt->frag[i].ptr, pkt->frag[i].len))
-                return false;
+    return true;
+}
+
+static void copy_short(const struct pktbuf *pkt, struct rte_mbuf *m)
+{
+    uint8_t *out = rte_pktmbuf_mtod(m, uint8_t *);
+
+    m->data_len = (uint16_t)pkt->total;
+    memcpy(out, pkt->data, pkt->len);
+    out += pkt->len;
+    for (unsigned i = 0; i < pkt->frag_count; i++) {
+        memcpy(out, pkt->frag[i].ptr, pkt->frag[i].len);
+        out += pkt->frag[i].len;
     }
+}
+
+/**
+ * The frame in an mbuf as it comes from the pool: by the rules of such mbufs it is one segment with one
+ * owner. Only its first cache line is touched, unless offloads are asked for. False: out of mbufs.
+ */
+static bool tx_copy(const struct dpdk_queue *q, const struct pktbuf *pkt, struct rte_mbuf *m)
+{
+    m->data_off = RTE_PKTMBUF_HEADROOM;
+    m->ol_flags = 0;
+    m->pkt_len = pkt->total;
+    if (likely(pkt->total <= q->tx_room))
+        copy_short(pkt, m);
+    else if (!copy_long(q, pkt, m))
+        return false;
     if (pkt->flags & PKT_CSUM_PARTIAL)
         dpdk_tx_offloads(pkt, q->tx_ip_csum, m);
     return true;
@@ -267,7 +322,7 @@ static int tx_all(struct dpdk_queue *q, struct pktbuf *const pkts[], unsigned n)
     unsigned filled, good = 0, sent = 0;
     uint64_t bytes = 0;
 
-    if (rte_pktmbuf_alloc_bulk(q->pool, mbufs, n)) {
+    if (rte_mempool_get_bulk(q->pool, (void **)mbufs, n)) {
         q->stats.tx_full++;
         return 0;
     }
@@ -287,7 +342,6 @@ static int tx_all(struct dpdk_queue *q, struct pktbuf *const pkts[], unsigned n)
 int dpdk_tx_burst(struct device *dev, struct pktbuf *const pkts[], unsigned n)
 {
     struct dpdk_queue *q = dpdk_queue_of(dev);
-
     unsigned state = state_of(q);
 
     if (state & DPDK_REMOVED)

@@ -43,11 +43,6 @@ int dpdk_rx_offloads(const struct rte_mbuf *m, struct pktbuf *pkt)
 
     pkt->flags =
         said == RTE_MBUF_F_RX_L4_CKSUM_GOOD || said == RTE_MBUF_F_RX_L4_CKSUM_NONE ? PKT_CSUM_GOOD : 0;
-    pkt->csum_start = 0;
-    pkt->csum_offset = 0;
-    pkt->gso_size = 0;
-    pkt->gso_type = PKT_GSO_NONE;
-    pkt->hdr_len = 0;
     return m->ol_flags & RTE_MBUF_F_RX_LRO ? rx_gso(m, pkt) : 0;
 }
 
@@ -76,6 +71,7 @@ void dpdk_tx_offloads(const struct pktbuf *pkt, bool ip_csum, struct rte_mbuf *m
 {
     const uint8_t *frame = rte_pktmbuf_mtod(m, const uint8_t *);
 
+    m->tx_offload = 0;
     m->l2_len = l2_bytes(frame);
     m->l3_len = pkt->csum_start - m->l2_len;
     m->ol_flags |= frame[m->l2_len] >> 4 == IP_VERSION_4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6;
