@@ -135,9 +135,21 @@ static bool joins_segments(const struct rte_eth_dev_info *info)
            !strncmp(info->driver_name, JOINING_DRIVERS, strlen(JOINING_DRIVERS));
 }
 
+/** Bytes of a frame that an mbuf is to hold: all of it, up to the usual size of jumbo frames. */
+static void choose_room(struct dpdk_port *p)
+{
+    uint32_t frame = p->caps.mtu + ETH_HDR_BYTES + 2 * VLAN_TAG_BYTES + CRC_BYTES;
+
+    p->frame_max = (uint32_t)RTE_ALIGN_CEIL(frame, RTE_CACHE_LINE_SIZE);
+    p->room = p->frame_max > RTE_MBUF_DEFAULT_DATAROOM && p->frame_max <= ROOM_MAX
+                  ? (uint16_t)p->frame_max
+                  : RTE_MBUF_DEFAULT_DATAROOM;
+}
+
+/* Frames of several mbufs are asked for where they are needed only: many drivers are slower with them. */
 static void choose_rx(struct dpdk_port *p)
 {
-    uint64_t can = p->info.rx_offload_capa, want = can & RTE_ETH_RX_OFFLOAD_SCATTER;
+    uint64_t can = p->info.rx_offload_capa, want = 0;
 
     if ((can & CSUM_RX) == CSUM_RX) {
         want |= CSUM_RX;
@@ -148,35 +160,33 @@ static void choose_rx(struct dpdk_port *p)
         p->conf.rxmode.max_lro_pkt_size = p->info.max_lro_pkt_size;
         p->caps.offloads |= DEV_RX_GRO;
     }
+    if (p->frame_max > p->room || want & RTE_ETH_RX_OFFLOAD_TCP_LRO)
+        want |= can & RTE_ETH_RX_OFFLOAD_SCATTER;
     p->conf.rxmode.offloads = want;
 }
 
 static void choose_tx(struct dpdk_port *p)
 {
-    uint64_t can = p->info.tx_offload_capa, want = can & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+    uint64_t can = p->info.tx_offload_capa, want = 0;
+    bool pieces = can & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 
     p->caps.tx_frame_max = RTE_MIN(p->caps.mtu + ETH_HDR_BYTES + VLAN_TAG_BYTES, FRAME_BYTES_MAX);
     if ((can & CSUM_TX) == CSUM_TX) {
         want |= CSUM_TX;
         p->caps.offloads |= DEV_TX_CSUM;
     }
-    if (want & RTE_ETH_TX_OFFLOAD_MULTI_SEGS && p->caps.offloads & DEV_TX_CSUM &&
-        can & RTE_ETH_TX_OFFLOAD_TCP_TSO) {
+    if (pieces && p->caps.offloads & DEV_TX_CSUM && can & RTE_ETH_TX_OFFLOAD_TCP_TSO) {
         want |= RTE_ETH_TX_OFFLOAD_TCP_TSO | (can & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM);
         p->caps.offloads |= DEV_TX_TSO4 | DEV_TX_TSO6;
         p->caps.tx_frame_max = FRAME_BYTES_MAX;
     }
+    if (p->caps.tx_frame_max <= p->room)
+        want |= can & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE; /* one pool, one owner */
+    else if (pieces)
+        want |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+    else
+        p->caps.tx_frame_max = p->room;
     p->conf.txmode.offloads = want;
-}
-
-/** Bytes of a frame that an mbuf is to hold: all of it, up to the usual size of jumbo frames. */
-static uint16_t choose_room(const struct dpdk_port *p)
-{
-    uint32_t frame = p->caps.mtu + ETH_HDR_BYTES + 2 * VLAN_TAG_BYTES + CRC_BYTES;
-
-    frame = RTE_ALIGN_CEIL(frame, RTE_CACHE_LINE_SIZE);
-    return (uint16_t)(frame > RTE_MBUF_DEFAULT_DATAROOM && frame <= ROOM_MAX ? frame
-                                                                             : RTE_MBUF_DEFAULT_DATAROOM);
 }
 
 static uint16_t pick_descriptors(uint32_t wanted, uint16_t preferred)
@@ -188,7 +198,7 @@ static uint16_t pick_descriptors(uint32_t wanted, uint16_t preferred)
 
 /* ---- Configure --------------------------------------------------------------------------------------- */
 
-static int make_pool(struct dpdk_port *p, uint16_t room, const struct dpdk_error *e)
+static int make_pool(struct dpdk_port *p, const struct dpdk_error *e)
 {
     /* All descriptors full, a burst each way in hand, and what the threads' caches keep. */
     unsigned each = p->rx_descriptors + p->tx_descriptors + DEV_RX_BURST_MAX + DEV_TX_BURST_MAX;
@@ -196,13 +206,14 @@ static int make_pool(struct dpdk_port *p, uint16_t room, const struct dpdk_error
     char name[RTE_MEMPOOL_NAMESIZE];
 
     if (p->conf.txmode.offloads & RTE_ETH_TX_OFFLOAD_TCP_TSO)
-        each += FRAME_BYTES_MAX / room + 1; /* of the one frame that is being copied */
+        each += FRAME_BYTES_MAX / p->room + 1; /* of the one frame that is being copied */
     (void)snprintf(name, sizeof(name), "sockgate-%u", p->id);
-    p->pool = rte_pktmbuf_pool_create(name, each * p->queue_count + cached, POOL_CACHE, 0,
-                                      (uint16_t)(room + RTE_PKTMBUF_HEADROOM), rte_eth_dev_socket_id(p->id));
+    p->pool =
+        rte_pktmbuf_pool_create(name, each * p->queue_count + cached, POOL_CACHE, 0,
+                                (uint16_t)(p->room + RTE_PKTMBUF_HEADROOM), rte_eth_dev_socket_id(p->id));
     if (!p->pool)
         return dpdk_fail(e, ENOMEM, "%u buffers of %u bytes do not fit into dpdk.memory_mb: raise it",
-                         each * p->queue_count + cached, room);
+                         each * p->queue_count + cached, p->room);
     return 0;
 }
 
@@ -234,7 +245,6 @@ static bool finds_its_end_once(const struct dpdk_port *p, const char *devargs)
  */
 static int configure(struct dpdk_port *p, const struct dpdk_settings *s, const struct dpdk_error *e)
 {
-    uint16_t room = choose_room(p);
     int rc;
 
     p->restarts = finds_its_end_once(p, e->devargs);
@@ -247,7 +257,7 @@ static int configure(struct dpdk_port *p, const struct dpdk_settings *s, const s
         rc = rte_eth_dev_configure(p->id, (uint16_t)p->queue_count, (uint16_t)p->queue_count, &p->conf);
         if (!rc)
             rc = rte_eth_dev_adjust_nb_rx_tx_desc(p->id, &p->rx_descriptors, &p->tx_descriptors);
-        if (!rc && !p->pool && make_pool(p, room, e))
+        if (!rc && !p->pool && make_pool(p, e))
             return -ENOMEM;
         if (!rc)
             rc = setup_queues(p);
@@ -333,7 +343,7 @@ static int make_queue(struct dpdk_port *p, uint16_t index)
     q->offloads = p->caps.offloads;
     q->tx_frame_max = p->caps.tx_frame_max;
     q->tx_ip_csum = p->conf.txmode.offloads & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
-    q->tx_room = (uint16_t)(rte_pktmbuf_data_room_size(p->pool) - RTE_PKTMBUF_HEADROOM);
+    q->tx_room = p->room;
     q->pool = p->pool;
     q->state = p->started ? 0 : DPDK_DOWN | DPDK_KEEP_OFF;
     q->epoll_fd = p->conf.intr_conf.rxq ? open_interrupt(p->id, index) : -1;
@@ -429,11 +439,14 @@ static int open_port(struct dpdk_port *p, const struct device_params *params, co
     p->caps.spread.queues = (uint8_t)p->queue_count;
     if ((rc = choose_mtu(p, params->mtu, e)))
         return rc;
+    choose_room(p);
     choose_rx(p);
     choose_tx(p);
+    dpdk_rss_choose(p);
     if ((rc = configure(p, params->dpdk, e)) || (rc = choose_mac(p, params->mac, e)) ||
         (rc = make_queues(p, e)))
         return rc;
+    dpdk_rss_learn(p);
     if ((rc = dpdk_link_open(p)))
         return dpdk_fail(e, -rc, "cannot watch the link: %s", strerror(-rc));
     return 0;

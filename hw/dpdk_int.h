@@ -12,7 +12,8 @@
 
 #include "hw/dpdk.h"
 
-#define DPDK_MAC_BYTES 6u
+#define DPDK_MAC_BYTES   6u
+#define DPDK_RSS_KEY_MAX 64u /* the longest key of any driver has 52 bytes */
 
 /* ---- dpdk_eal.c -------------------------------------------------------------------------------- */
 
@@ -58,11 +59,14 @@ struct dpdk_port {
     unsigned open_count; /* queues that were not closed yet */
     bool restarts;       /* the driver does not look for its other end again by itself */
     bool started;
-    uint8_t patience; /* looks at the link that a start may take */
+    uint8_t patience;   /* looks at the link that a start may take */
+    uint16_t room;      /* bytes of a frame in one mbuf */
+    uint32_t frame_max; /* bytes that a received frame may have, joined segments apart */
     struct rte_eth_dev_info info;
     struct rte_eth_conf conf;
     struct rte_mempool *pool;
     struct device_caps caps;
+    uint8_t rss_key[DPDK_RSS_KEY_MAX];
     struct dpdk_link link;
     struct dpdk_queue *queues[DEV_QUEUES_MAX];
 };
@@ -73,6 +77,7 @@ struct dpdk_queue {
     uint16_t port_id, queue_id;
     uint16_t rx_held;  /* rx_mbufs[0..rx_held) were given to the engine */
     uint16_t rx_found; /* rx_mbufs[0..rx_found) were found by rx_pending() and are to be given next */
+    bool rx_plain;     /* those mbufs may go back to the pool as they are */
     bool rx_armed;     /* the queue's interrupt is on */
     bool kept_off;     /* the answer to DPDK_KEEP_OFF; set by the queue's thread */
     uint8_t state;     /* DPDK_*; set by other threads */
@@ -96,9 +101,12 @@ static inline struct dpdk_queue *dpdk_queue_of(struct device *dev)
 
 /* ---- dpdk_mbuf.c ----------------------------------------------------------------------------------- */
 
+/* rte_mbuf.ol_flags that dpdk_rx_offloads() looks at. */
+#define DPDK_RX_FLAGS (RTE_MBUF_F_RX_L4_CKSUM_MASK | RTE_MBUF_F_RX_LRO)
+
 /**
- * Set the offload fields of `pkt`, whose data, len and total are set already (linear), by what the driver
- * says of the frame.
+ * Set the offload fields of `pkt`, which are zero, by what the driver says of the frame. Its data, len and
+ * total are set already (linear).
  * @return 0, or -EINVAL when it says what does not fit the frame
  */
 int dpdk_rx_offloads(const struct rte_mbuf *m, struct pktbuf *pkt);
@@ -117,6 +125,13 @@ int dpdk_tx_burst(struct device *dev, struct pktbuf *const pkts[], unsigned n);
 bool dpdk_rx_pending(struct device *dev);
 /** Give back what the engine was given and what was found. */
 void dpdk_rx_release(struct dpdk_queue *q);
+
+/* ---- dpdk_rss.c ------------------------------------------------------------------------------------- */
+
+/** Ask for receive-side scaling, where there are several queues and the driver has it. */
+void dpdk_rss_choose(struct dpdk_port *p);
+/** What the driver made of it: p->caps.spread. */
+void dpdk_rss_learn(struct dpdk_port *p);
 
 /* ---- dpdk_link.c ------------------------------------------------------------------------------------ */
 

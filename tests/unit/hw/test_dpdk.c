@@ -29,7 +29,10 @@ static void count_line(int priority, const char *line)
     __atomic_fetch_add(&lines, 1, __ATOMIC_RELAXED);
 }
 
-static int open_ring(const char *devargs, uint16_t mtu)
+static struct device *queues[DEV_QUEUES_MAX];
+static unsigned queue_count;
+
+static int open_queues(const char *devargs, uint16_t mtu, uint16_t wanted)
 {
     const char *devices[] = {devargs};
     const struct dpdk_settings settings = {.huge = DPDK_HUGE_NEVER,
@@ -38,14 +41,18 @@ static int open_ring(const char *devargs, uint16_t mtu)
                                            .devices = devices,
                                            .device_count = 1,
                                            .log = count_line};
-    const struct device_params params = {.mac = mac, .mtu = mtu, .dpdk = &settings};
-    struct device *ret[DEV_QUEUES_MAX] = {NULL};
-    unsigned count = 0;
-    int rc = dpdk_open(devargs, &params, ret, &count, errbuf, sizeof(errbuf));
+    const struct device_params params = {.mac = mac, .mtu = mtu, .queues = wanted, .dpdk = &settings};
+
+    return dpdk_open(devargs, &params, queues, &queue_count, errbuf, sizeof(errbuf));
+}
+
+static int open_ring(const char *devargs, uint16_t mtu)
+{
+    int rc = open_queues(devargs, mtu, 0);
 
     if (!rc) {
-        cr_assert_eq(count, 1);
-        dev = ret[0];
+        cr_assert_eq(queue_count, 1);
+        dev = queues[0];
     }
     return rc;
 }
@@ -255,6 +262,65 @@ Test(dpdk, what_cannot_be_opened_is_said_and_harms_nothing, .timeout = TIMEOUT_S
     dev->ops->close(dev);
 }
 
+/* ---- Several queues ---------------------------------------------------------------------------------- */
+
+/* net_null keeps a key and a table as cards do. */
+Test(dpdk_queues, spread_over_queues_is_known, .timeout = TIMEOUT_S)
+{
+    static const uint8_t zero[SPREAD_RSS_KEY_BYTES];
+    struct device_caps caps;
+    struct spread_flow flow = {
+        .src = {10, 0, 0, 1}, .dst = {10, 0, 0, 2}, .dst_port = 80, .proto = 6, .ip_version = 4};
+    unsigned seen = 0;
+
+    cr_assert_eq(open_queues("net_null0,no-rx=1", 0, 4), 0, "%s", errbuf);
+    cr_assert_eq(queue_count, 4);
+    queues[3]->ops->caps(queues[3], &caps);
+    cr_assert_eq(caps.spread.kind, SPREAD_RSS);
+    cr_assert_eq(caps.spread.queues, 4);
+    cr_assert_eq(caps.spread.rss_entries, 128);
+    cr_assert_eq(caps.spread.rss_types,
+                 SPREAD_RSS_TCP4 | SPREAD_RSS_TCP6 | SPREAD_RSS_UDP4 | SPREAD_RSS_UDP6);
+    for (unsigned i = 0; i < 128; i++)
+        cr_assert_eq(caps.spread.rss_table[i], i % 4);
+    cr_assert_neq(memcmp(caps.spread.rss_key, zero, sizeof(zero)), 0);
+    for (flow.src_port = 1; flow.src_port < 200; flow.src_port++) {
+        int q = spread_queue(&caps.spread, &flow);
+
+        cr_assert(q >= 0 && q < 4);
+        seen |= 1u << q;
+    }
+    cr_assert_eq(seen, 0xfu);
+    for (unsigned i = 0; i < 4; i++) /* in an order of its own: the last one closes the port */
+        queues[(i + 2) % 4]->ops->close(queues[(i + 2) % 4]);
+    cr_assert_eq(open_queues("net_null0,no-rx=1", 0, 2), 0, "%s", errbuf);
+    cr_assert_eq(queue_count, 2);
+    queues[0]->ops->close(queues[0]);
+    queues[1]->ops->close(queues[1]);
+}
+
+/* Each queue of net_ring receives what it sends. */
+Test(dpdk_queues, each_queue_has_its_own_frames, .timeout = TIMEOUT_S)
+{
+    static uint8_t frame[100];
+    struct pktbuf buf = {.data = frame, .len = 100, .total = 100}, *pkts[] = {&buf}, *got[DEV_RX_BURST_MAX];
+    struct device_caps caps;
+
+    cr_assert_eq(open_queues("net_ring0", 0, 3), 0, "%s", errbuf);
+    cr_assert_eq(queue_count, 3);
+    queues[0]->ops->caps(queues[0], &caps);
+    cr_assert_eq(caps.spread.kind, SPREAD_NONE, "nobody knows");
+    for (unsigned i = 0; i < 3; i++) {
+        fill(frame, i, 100);
+        cr_assert_eq(queues[i]->ops->tx_burst(queues[i], pkts, 1), 1);
+    }
+    for (unsigned i = 3; i-- > 0;) {
+        cr_assert_eq(queues[i]->ops->rx_burst(queues[i], got, DEV_RX_BURST_MAX), 1);
+        check_frame(got[0], i, 100);
+        queues[i]->ops->close(queues[i]);
+    }
+}
+
 /* ---- What is said of a frame ------------------------------------------------------------------------- */
 
 static uint8_t room[RTE_PKTMBUF_HEADROOM + 2048];
@@ -292,12 +358,7 @@ static struct pktbuf rx_said(uint64_t ol_flags, int expected)
 {
     uint32_t len = put_tcp(room + RTE_PKTMBUF_HEADROOM, false, false, 1000);
     struct rte_mbuf m = mbuf_of(len);
-    struct pktbuf pkt = {.data = room + RTE_PKTMBUF_HEADROOM,
-                         .len = len,
-                         .total = len,
-                         .flags = 0xffff,
-                         .gso_size = 99,
-                         .gso_type = 9};
+    struct pktbuf pkt = {.data = room + RTE_PKTMBUF_HEADROOM, .len = len, .total = len};
 
     m.ol_flags = ol_flags;
     m.tso_segsz = 500;
