@@ -59,10 +59,22 @@ struct engine {
     char notice[160]; /* engine_notice(): one pending line */
 };
 
+/** How long the neighbour counts as reachable; IPv6's times are the link's (RFC 4861 6.3.2). */
+static inline uint64_t neigh_reachable_us(const struct engine *e, const struct neigh *n)
+{
+    return n->addr.family == SG_AF_INET6 ? e->net.t.ifs[n->ifindex].reach_us : NEIGH_REACHABLE_US;
+}
+
 /** net_dev_of(), which costs nothing where there is one device. */
 static inline uint8_t net_dev(const struct engine *e, const struct ip_addr *dst)
 {
     return e->txq.devices == 1 ? 0 : net_dev_of(e, dst);
+}
+
+/** The generation of all that a struct tcp_way was worked out from: each part only ever moves on. */
+static inline uint32_t way_gen(const struct engine *e)
+{
+    return e->net.t.gen + e->neigh.gen;
 }
 
 static inline uint8_t sock_tos(const struct sock *s)

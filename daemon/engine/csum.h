@@ -48,6 +48,32 @@ static inline uint32_t csum_join(uint32_t sum, uint32_t part, size_t offset)
     return csum_add(sum, part);
 }
 
+/** csum_partial() of an IPv4 header without options. */
+static inline uint32_t csum_header4(const void *p)
+{
+    uint32_t w[5];
+    uint64_t s;
+
+    memcpy(w, p, sizeof(w));
+    s = (uint64_t)w[0] + w[1] + w[2] + w[3] + w[4];
+    s = (s & UINT32_MAX) + (s >> 32);
+    return (uint32_t)s + (uint32_t)(s >> 32);
+}
+
+/** csum_pseudo4() of TCP, up to 64 KiB; folded it is the same. */
+static inline uint32_t csum_pseudo4_tcp(const uint8_t *src, const uint8_t *dst, uint32_t l4_bytes)
+{
+    uint16_t rest[2] = {__builtin_bswap16(6), __builtin_bswap16((uint16_t)l4_bytes)};
+    uint32_t w[3];
+    uint64_t s;
+
+    memcpy(&w[0], src, 4);
+    memcpy(&w[1], dst, 4);
+    memcpy(&w[2], rest, 4);
+    s = (uint64_t)w[0] + w[1] + w[2];
+    return (uint32_t)s + (uint32_t)(s >> 32);
+}
+
 /** Partial sum of the pseudo-header of TCP and UDP over IPv4; addresses are 4 bytes in network order. */
 uint32_t csum_pseudo4(const uint8_t *src, const uint8_t *dst, uint8_t proto, uint32_t l4_bytes);
 

@@ -63,6 +63,7 @@ void engine_config_default(struct engine_config *cfg)
         .bbr_loss_percent = 2,
         .ecn = ENGINE_ECN_ACCEPT,
         .idle_restart = 1,
+        .fast_path = 1,
         .port_min = 32768,
         .port_max = 60999,
         .icmp_rate = 1000,
@@ -130,6 +131,7 @@ static void *carve(struct carver *c, size_t bytes)
 struct layout {
     void *header, *udp_arena, *tcp_arena, *mcast_arena;
     void *engine, *pkts, *net, *neigh, *frag, *icmp, *udp, *mcast, *sessions, *ports, *flows, *wheel, *tcp;
+    void *tcp_fast;
     void *events;
 };
 
@@ -176,6 +178,7 @@ static size_t lay_scratch(struct layout *l, void *scratch, const struct engine_c
     l->flows = carve(&c, flow_bytes(wheel_nodes(cfg)));
     l->wheel = carve(&c, wheel_bytes(wheel_nodes(cfg)));
     l->tcp = carve(&c, tcp_scratch_bytes(cfg));
+    l->tcp_fast = carve(&c, tcp_fast_bytes(cfg));
     l->events = carve(&c, fifo_entries(cfg) * sizeof(uint64_t));
     return ALIGN_UP(c.at, SG_PAGE_BYTES);
 }
@@ -263,6 +266,7 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
     wheel_init(&e->wheel, l.wheel, wheel_nodes(cfg), now_us);
     e->events = (struct event_fifo){.v = l.events, .mask = fifo_entries(cfg) - 1};
     tcp_init(e, l.tcp_arena, l.tcp);
+    tcp_fast_init(e, l.tcp_fast);
     return e;
 }
 
@@ -278,7 +282,8 @@ void engine_rx(struct engine *e, struct pktbuf *const pkts[], unsigned n, uint64
     e->now_us = now_us;
     stat_add(&e->stats, ST_FRAMES_IN, n);
     for (unsigned i = 0; i < n; i++)
-        net_input(e, pkts[i], now_us);
+        if (!e->cfg.fast_path || !tcp_fast_input(e, pkts[i]))
+            net_input(e, pkts[i], now_us);
 }
 
 void engine_timers(struct engine *e, uint64_t now_us)

@@ -161,6 +161,7 @@ struct engine_config {
     uint8_t bbr_loss_percent;    /* 2: BBR.LossThresh */
     uint8_t ecn;                 /* enum engine_ecn; ENGINE_ECN_ACCEPT */
     uint8_t idle_restart;        /* 1: cwnd is reduced after idle times (RFC 2861) */
+    uint8_t fast_path;           /* 1; 0: every segment takes the long way, which tests compare with */
     uint16_t port_min, port_max; /* ephemeral ports: 32768..60999 */
     uint32_t icmp_rate;          /* ICMP errors a second: 1000 */
     uint8_t tw_reuse;            /* enum engine_when; ENGINE_AUTO: when no other port is free */

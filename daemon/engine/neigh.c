@@ -86,6 +86,7 @@ static void entry_free(struct neigh_table *t, struct neigh *n)
     uint32_t *at = bucket_of(t, &n->addr);
 
     ENG_ASSERT(!n->wait_count && !n->flushing);
+    t->gen++;
     while (*at != i) {
         ENG_ASSERT(*at != NIL);
         at = &t->entries[*at].hash_next;
@@ -94,12 +95,6 @@ static void entry_free(struct neigh_table *t, struct neigh *n)
     n->state = NEIGH_FREE;
     n->hash_next = t->free_head;
     t->free_head = i;
-}
-
-/* IPv6's times are the link's (RFC 4861 6.3.2). */
-static uint64_t reachable_us(const struct engine *e, const struct neigh *n)
-{
-    return n->addr.family == SG_AF_INET6 ? e->net.t.ifs[n->ifindex].reach_us : NEIGH_REACHABLE_US;
 }
 
 static uint64_t retry_us(const struct engine *e, const struct neigh *n)
@@ -118,7 +113,7 @@ static unsigned evict_class(const struct engine *e, const struct neigh *n, uint6
     case NEIGH_STALE:
         return 1;
     case NEIGH_REACHABLE:
-        return now_us - n->confirmed_us > reachable_us(e, n) ? 1 : 0;
+        return now_us - n->confirmed_us > neigh_reachable_us(e, n) ? 1 : 0;
     case NEIGH_FREE:
     case NEIGH_INCOMPLETE:
     case NEIGH_PROBE:
@@ -322,11 +317,6 @@ static bool wait_send(struct engine *e, struct neigh *n)
     return true;
 }
 
-static bool has_mac(const struct neigh *n)
-{
-    return n->state == NEIGH_REACHABLE || n->state == NEIGH_STALE || n->state == NEIGH_PROBE;
-}
-
 void neigh_flush(struct engine *e)
 {
     struct neigh_table *t = &e->neigh;
@@ -335,7 +325,7 @@ void neigh_flush(struct engine *e)
     while (*at != NIL) {
         struct neigh *n = &t->entries[*at];
 
-        if (has_mac(n) && !wait_send(e, n)) {
+        if (neigh_has_mac(n) && !wait_send(e, n)) {
             at = &n->flush_next; /* Its device is full; others may not be. */
             continue;
         }
@@ -443,7 +433,7 @@ void neigh_doubt(struct neigh *n)
 
 void neigh_learn(struct engine *e, struct neigh *n, const uint8_t *mac, bool proof, uint64_t now_us)
 {
-    bool had = has_mac(n);
+    bool had = neigh_has_mac(n);
     bool changed = !had || !eth_eq(n->mac, mac);
 
     if (changed) {
@@ -484,7 +474,7 @@ void neigh_confirm(struct engine *e, const struct ip_addr *dst, uint64_t now_us)
     if (d->kind != DST_UNICAST || d->ifindex == ENGINE_IF_ANY)
         return;
     n = neigh_find(&e->neigh, &d->hop, d->ifindex);
-    if (!n || !has_mac(n))
+    if (!n || !neigh_has_mac(n))
         return;
     n->state = NEIGH_REACHABLE;
     n->confirmed_us = now_us;
@@ -514,7 +504,7 @@ int neigh_output(struct engine *e, struct pktbuf *p, uint8_t ifindex, const stru
             ask_first(e, n, NEIGH_INCOMPLETE, now_us);
         return 0;
     }
-    if (n->state == NEIGH_REACHABLE && now_us - n->confirmed_us > reachable_us(e, n))
+    if (n->state == NEIGH_REACHABLE && now_us - n->confirmed_us > neigh_reachable_us(e, n))
         n->state = NEIGH_STALE;
     if (n->state == NEIGH_STALE) {
         n->state = NEIGH_PROBE;
@@ -547,7 +537,7 @@ bool engine_neigh_next(const struct engine *e, uint64_t *cursor, uint64_t now_us
 
         if (state == NEIGH_FREE)
             continue;
-        if (state == NEIGH_REACHABLE && now_us - n->confirmed_us > reachable_us(e, n))
+        if (state == NEIGH_REACHABLE && now_us - n->confirmed_us > neigh_reachable_us(e, n))
             state = NEIGH_STALE;
         since = n->confirmed_us > n->changed_us ? n->confirmed_us : n->changed_us;
         *ret = (struct engine_neigh_info){
@@ -555,7 +545,7 @@ bool engine_neigh_next(const struct engine *e, uint64_t *cursor, uint64_t now_us
             .state = state_name[state],
             .age_us = now_us > since ? now_us - since : 0,
         };
-        if (has_mac(n))
+        if (neigh_has_mac(n))
             memcpy(ret->mac, n->mac, sizeof(ret->mac));
         return true;
     }

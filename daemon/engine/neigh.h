@@ -66,6 +66,11 @@ struct neigh {
     uint64_t changed_us;   /* its Ethernet address was learnt */
 };
 
+static inline bool neigh_has_mac(const struct neigh *n)
+{
+    return n->state == NEIGH_REACHABLE || n->state == NEIGH_STALE || n->state == NEIGH_PROBE;
+}
+
 struct neigh_table {
     struct neigh *entries;
     uint32_t *bucket; /* entry indices */
@@ -74,6 +79,7 @@ struct neigh_table {
     uint32_t free_head; /* through hash_next */
     uint32_t wait_free;
     uint32_t flush_head;
+    uint32_t gen;     /* moves on when an entry is given up: indices of before may mean another neighbour */
     uint32_t last;    /* entry found last */
     uint32_t hand;    /* where the next search for a victim starts */
     uint64_t next_us; /* no timer is due before */

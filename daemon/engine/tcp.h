@@ -28,6 +28,7 @@
 #include "daemon/engine/cc_path.h"
 #include "daemon/engine/conn.h"
 #include "daemon/engine/engine_int.h"
+#include "daemon/engine/tcp_fast.h"
 #include "daemon/engine/wire/tcp.h"
 
 /** RFC 9293 3.7.1: what a peer that gave no MSS option takes. */
@@ -287,6 +288,9 @@ struct tcp_table {
     /* scratch */
     struct pool conn_pool, listener_pool, req_pool, tw_pool, range_pool, seg_pool, flight_pool, reasm_pool,
         path_pool;
+    uint32_t *hints;      /* tcp_fast.h: connection index + 1, by a hash of what a frame says; 0: none */
+    struct tcp_way *ways; /* one for each of conns */
+    unsigned hint_shift;
     struct fo_entry *fo_cache;
     uint64_t fo_uses;
     uint32_t listen_bucket[LISTEN_BUCKETS]; /* listener index */
@@ -449,6 +453,16 @@ uint32_t tcp_rx_room(struct engine *e, struct tcp_conn *c);
 /** Make sure that the receive ring takes what ends at stream offset `end`; returns the bytes past `from` that
  * it has room for. */
 uint64_t tcp_rx_fit(struct engine *e, struct tcp_conn *c, uint64_t from, uint64_t end);
+/* Tuning looks at the connection each time that so many bytes have arrived, or a quarter of the window. */
+#define TCP_TUNE_STEP_LOG2 14u
+/** Does it, now that `len` bytes came? */
+static inline bool tcp_rx_tune_due(const struct tcp_conn *c, uint64_t len)
+{
+    unsigned quarter = c->s.rx.want_log2 - 2u;
+    unsigned step = quarter < TCP_TUNE_STEP_LOG2 ? quarter : TCP_TUNE_STEP_LOG2;
+
+    return ((c->s.rx.tail - len) ^ c->s.rx.tail) >> step;
+}
 /** `len` bytes came in order: widen the window if the application keeps up and the sender needs it. */
 void tcp_rx_tune(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, uint64_t len);
 /** An acknowledgment arrives, before the head of the send ring moves: offer a larger one if it limits. */
@@ -482,6 +496,8 @@ unsigned tcp_reass_sacks(const struct engine *e, const struct tcp_conn *c, struc
                          unsigned max);
 
 /* tcp_out.c */
+/* Frames that connections leave free for stateless answers. */
+#define TCP_TX_RESERVE 8u
 /** Put on the list of connections with something to send. */
 void tcp_output_schedule(struct engine *e, struct tcp_conn *c);
 void tcp_ack_now(struct engine *e, struct tcp_conn *c);

@@ -16,9 +16,6 @@
 /* Class of a receive region while the application keeps up: an initial window of ten segments fits it. */
 #define RING_START_LOG2  14u
 
-/* Tuning looks at the connection each time that so many bytes have arrived, or a quarter of the window. */
-#define TUNE_STEP_LOG2   14u
-
 /* No window larger than this share of a session's memory: one connection must not promise all of it. */
 #define WINDOW_SHARE     4u
 
@@ -184,13 +181,11 @@ static void widen(struct engine *e, struct tcp_conn *c, uint32_t last, uint64_t 
 
 void tcp_rx_tune(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, uint64_t len)
 {
-    unsigned quarter = c->s.rx.want_log2 - 2u;
-    unsigned step = quarter < TUNE_STEP_LOG2 ? quarter : TUNE_STEP_LOG2;
     uint64_t bytes, took;
     struct tcp_buf *b;
     uint32_t rtt;
 
-    if ((c->s.rx.tail - len) >> step == c->s.rx.tail >> step || c->s.opts & SO_F_RCVBUF || !c->s.slot)
+    if (!tcp_rx_tune_due(c, len) || c->s.opts & SO_F_RCVBUF || !c->s.slot)
         return;
     b = tcp_buf_of(e, c);
     measure_rtt(e, c, b, s);

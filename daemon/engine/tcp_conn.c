@@ -172,6 +172,7 @@ void tcp_conn_hash(struct engine *e, struct tcp_conn *c)
     c->hash = flow_hash(&e->flows, &k);
     flow_add(&e->flows, c->hash, SOCK_ID(SK_TCP, tcp_conn_index(e, c)));
     c->flags |= TF_HASHED;
+    e->tcp.ways[tcp_conn_index(e, c)].gen = 0; /* That of another connection, who used the record before. */
 }
 
 void tcp_conn_unhash(struct engine *e, struct tcp_conn *c)

@@ -59,6 +59,12 @@ static inline uint32_t tcp_pipe(const struct engine *e, const struct tcp_conn *c
     return tcp_flight(c) - f->sacked_bytes - f->lost_bytes + f->retrans_bytes;
 }
 
+/** Is the window what limits sending? In slow start it is to reach twice what was in flight, as in Linux. */
+static inline bool tcp_window_used(const struct tcp_conn *c, const struct tx_flight *f)
+{
+    return c->flags & TF_CWND_FULL || (c->cwnd < c->ssthresh && c->cwnd / 2 < f->flight_max);
+}
+
 /** Everything is acknowledged: give the record back, or let it linger. */
 void tcp_flight_settle(struct engine *e, struct tcp_conn *c);
 /** The connection is over: forget what is in flight. */

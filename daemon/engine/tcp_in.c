@@ -440,6 +440,7 @@ void tcp_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
     id = flow_find(e, &k, hash);
     switch (SOCK_KIND(id)) {
     case SK_TCP:
+        tcp_fast_learn(e, &e->tcp.conns[SOCK_INDEX(id)], rp);
         tcp_conn_input(e, &e->tcp.conns[SOCK_INDEX(id)], &s, rp);
         return;
     case SK_REQ:

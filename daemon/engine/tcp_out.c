@@ -6,11 +6,11 @@
 #include "daemon/engine/engine_int.h"
 
 #include "daemon/engine/seq.h"
+#include "daemon/engine/tcp_fast.h"
+#include "daemon/engine/tcp_window.h"
 
 /* Bytes one connection may send before the next one has its turn. */
 #define TX_SHARE_BYTES    (256u * 1024u)
-/* Frames that connections leave free for stateless answers. */
-#define TX_RESERVE        8u
 /* Largest TCP payload of a frame: 65,535 bytes of IP packet less headers with all options. */
 #define GSO_PAYLOAD_MAX   (65535u - 20u - 60u)
 /* Headers of a frame at most: Ethernet with a tag, IPv6, TCP. */
@@ -56,67 +56,20 @@ void tcp_ack_now(struct engine *e, struct tcp_conn *c)
 
 /* ---- The window we advertise -------------------------------------------------------------------- */
 
-static uint64_t window_bytes(const struct tcp_conn *c)
-{
-    return UINT64_C(1) << c->s.rx.want_log2;
-}
-
-/* The largest window that can be offered: its class, and what the header field can say. */
-static uint32_t window_max(const struct tcp_conn *c)
-{
-    uint32_t max = (uint32_t)UINT16_MAX << (c->flags & TF_WSCALE ? c->rcv_wscale : 0);
-
-    return window_bytes(c) < max ? (uint32_t)window_bytes(c) : max;
-}
-
-/* RFC 9293 3.8.6.2.2: an update must open the window by this much to be worth advertising. */
-static uint32_t update_min(const struct tcp_conn *c)
-{
-    uint32_t half = window_max(c) / 2;
-    uint32_t mss2 = 2u * c->rcv_mss;
-
-    return mss2 && mss2 < half ? mss2 : half;
-}
-
 uint32_t tcp_window_select(struct engine *e, struct tcp_conn *c)
 {
-    uint32_t offered = seq_gt(c->rcv_adv, c->rcv_nxt) ? c->rcv_adv - c->rcv_nxt : 0;
-    uint32_t room = tcp_rx_room(e, c);
-    uint32_t scale = c->flags & TF_WSCALE ? c->rcv_wscale : 0;
-    uint32_t max = (uint32_t)UINT16_MAX << scale;
-    uint32_t wnd = offered;
-
-    /* The right edge never moves back, and it moves on only by a worthwhile step (RFC 9293 3.8.6.2.2). */
-    if (room > offered && (room - offered >= update_min(c) || offered >= room / 2))
-        wnd = room;
-    if (wnd > max)
-        wnd = max;
-    wnd = wnd >> scale << scale;
-    /* What was offered and is no multiple of the unit is rounded up where the ring has the room. */
-    if (wnd < offered && wnd + (1u << scale) <= room && wnd + (1u << scale) <= max)
-        wnd += 1u << scale;
-    if (seq_gt(c->rcv_nxt + wnd, c->rcv_adv))
-        c->rcv_adv = c->rcv_nxt + wnd;
-    return wnd >> scale;
-}
-
-/* How far the application must have read for an update to be worth a segment of its own. */
-static uint32_t notify_step(const struct tcp_conn *c)
-{
-    uint32_t quarter = window_max(c) / 4;
-    uint32_t min = update_min(c);
-
-    return quarter > min ? quarter : min;
+    return window_select(c, tcp_rx_room(e, c));
 }
 
 uint64_t tcp_rx_notify(struct engine *e, struct tcp_conn *c)
 {
     uint32_t offered = c->rcv_adv - c->rcv_nxt;
-    uint64_t at = c->s.rx.tail + offered + notify_step(c);
+    uint64_t at = c->s.rx.tail + offered + window_notify_step(c);
     uint64_t size = window_bytes(c);
 
     /* Nothing to gain by an update: after the FIN, or when the header field can't say more. */
-    if (c->state < TCPS_ESTABLISHED || c->flags & TF_FIN_RCVD || offered + notify_step(c) > window_max(c))
+    if (c->state < TCPS_ESTABLISHED || c->flags & TF_FIN_RCVD ||
+        offered + window_notify_step(c) > window_max(c))
         return UINT64_MAX;
     at = at < size ? 0 : at - size;
     /* What holds the window back during a switch is the offset of the switch. */
@@ -663,7 +616,7 @@ bool tcp_ack_send(struct engine *e, struct tcp_conn *c)
 {
     struct out_seg o = {.seq = c->snd_nxt, .flags = TCP_ACK};
 
-    if (tx_room(e, c) <= TX_RESERVE)
+    if (tx_room(e, c) <= TCP_TX_RESERVE)
         return false;
     stat_inc(&e->stats, ST_TCP_PURE_ACKS);
     (void)emit(e, c, &o);
@@ -689,14 +642,14 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
     if (c->pmtu_changes != e->pmtu.changes)
         tcp_pmtu_sync(e, c);
     cc_restart_after_idle(e, c);
-    if (c->flags & TF_TLP && tx_room(e, c) > TX_RESERVE)
+    if (c->flags & TF_TLP && tx_room(e, c) > TCP_TX_RESERVE)
         (void)send_loss_probe(e, c);
     for (;;) {
         uint32_t seg = next_lost(e, c);
         uint32_t room = cwnd_room(e, c);
         uint32_t len;
 
-        if (tx_room(e, c) <= TX_RESERVE || sent >= TX_SHARE_BYTES)
+        if (tx_room(e, c) <= TCP_TX_RESERVE || sent >= TX_SHARE_BYTES)
             return false;
         paced = has_path(c) && !pace_ok(e, c);
         if (paced)
@@ -754,7 +707,7 @@ static void run_list(struct engine *e, struct tcp_tx_list *l, uint8_t dev)
         struct tcp_conn *c = &e->tcp.conns[i];
         bool done;
 
-        if (pktq_room(&e->txq, dev) <= TX_RESERVE)
+        if (pktq_room(&e->txq, dev) <= TCP_TX_RESERVE)
             return;
         l->head = c->tx_next;
         if (c->tx_next != NIL)
@@ -763,7 +716,7 @@ static void run_list(struct engine *e, struct tcp_tx_list *l, uint8_t dev)
             l->tail = NIL;
         c->tx_next = c->tx_prev = NIL;
         c->flags &= ~TF_TX_LIST;
-        done = tcp_output(e, c);
+        done = (e->cfg.fast_path && tcp_fast_output(e, c)) || tcp_output(e, c);
         if (!done)
             tcp_output_schedule(e, c);
         if (i == last)

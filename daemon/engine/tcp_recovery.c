@@ -215,12 +215,6 @@ static bool count_dup_ack(struct engine *e, struct tcp_conn *c, const struct tcp
     return true;
 }
 
-/* Is the window what limits sending? In slow start it is to reach twice what was in flight, as in Linux. */
-static bool window_used(const struct tcp_conn *c, const struct tx_flight *f)
-{
-    return c->flags & TF_CWND_FULL || (c->cwnd < c->ssthresh && c->cwnd / 2 < f->flight_max);
-}
-
 static void set_window(struct engine *e, struct tcp_conn *c, const struct tcp_acked *a)
 {
     /* RFC 6582 3.2 step 3: without SACK, a partial ACK sends the next hole at once. */
@@ -253,7 +247,7 @@ static void set_window(struct engine *e, struct tcp_conn *c, const struct tcp_ac
             cc_by_id(c->o.cc)->on_ack(c, &k);
         break;
     case CA_OPEN:
-        if (a->acked_bytes && k.acked && window_used(c, flight_of(e, c)))
+        if (a->acked_bytes && k.acked && tcp_window_used(c, flight_of(e, c)))
             cc_by_id(c->o.cc)->on_ack(c, &k);
         break;
     }

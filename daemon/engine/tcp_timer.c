@@ -5,13 +5,9 @@
 #include "daemon/engine/engine_int.h"
 
 #include "daemon/engine/seq.h"
+#include "daemon/engine/tcp_rto.h"
 
 #include <errno.h>
-
-#define RTT_SHIFT_MAX 12u /* time-outs are doubled at most this often; rto_max_us ends it sooner */
-/* RFC 8985 7.2: worst delayed ACK that a lone segment may meet. */
-#define TLP_DELACK_US 200000u
-#define TLP_MIN_US    2000u
 
 void tcp_timer_arm(struct engine *e, struct tcp_conn *c)
 {
@@ -29,60 +25,19 @@ void tcp_timer_arm(struct engine *e, struct tcp_conn *c)
         wheel_arm(&e->wheel, node_of_conn(&e->cfg, tcp_conn_index(e, c)), at);
 }
 
-/* RFC 6298 2.2 and 2.3, in the scaled integers of Jacobson's appendix. */
 void tcp_rtt_sample(struct engine *e, struct tcp_conn *c, uint64_t rtt_us)
 {
-    uint32_t rtt = rtt_us > e->cfg.rto_max_us ? e->cfg.rto_max_us : (uint32_t)rtt_us;
-    uint64_t rto, var;
-
-    if (rtt < 1)
-        rtt = 1;
-    if (rtt < c->min_rtt_us)
-        c->min_rtt_us = rtt;
-    if (!c->srtt8_us) {
-        c->srtt8_us = rtt * 8;
-        c->rttvar4_us = rtt * 2;
-    } else {
-        uint32_t srtt = c->srtt8_us / 8;
-        uint32_t dev = rtt > srtt ? rtt - srtt : srtt - rtt;
-
-        c->rttvar4_us = c->rttvar4_us - c->rttvar4_us / 4 + dev;
-        c->srtt8_us = c->srtt8_us - c->srtt8_us / 8 + rtt;
-    }
-    /* The floor is put under the variance, as Linux does, so that RTO stays above SRTT by that much. */
-    var = c->rttvar4_us > e->cfg.rto_min_us ? c->rttvar4_us : e->cfg.rto_min_us;
-    rto = c->srtt8_us / 8 + var;
-    c->rto_us = rto > e->cfg.rto_max_us ? e->cfg.rto_max_us : (uint32_t)rto;
+    rto_sample(e, c, rtt_us);
 }
 
 uint32_t tcp_rto_now(const struct engine *e, const struct tcp_conn *c)
 {
-    unsigned shift = c->backoff < RTT_SHIFT_MAX ? c->backoff : RTT_SHIFT_MAX;
-    uint64_t rto = (uint64_t)c->rto_us << shift;
-
-    return rto > e->cfg.rto_max_us ? e->cfg.rto_max_us : (uint32_t)rto;
-}
-
-/* RFC 8985 7.2: may a tail loss probe take the place of the time-out, and when? 0: no. */
-static uint32_t probe_timeout(const struct engine *e, const struct tcp_conn *c)
-{
-    uint32_t srtt = c->srtt8_us / 8;
-    uint32_t pto = 2 * srtt;
-    const struct tx_flight *f = flight_of(e, c);
-
-    if (!(c->flags & TF_SACK) || c->state < TCPS_ESTABLISHED || c->ca_state > CA_CWR || f->tlp_out || !srtt ||
-        c->backoff || f->sacked_bytes || tcp_flight(c) > c->snd_wnd)
-        return 0; /* Also when the window shrank under what is in flight: the tail would be thrown away. */
-    if (tcp_flight(c) <= c->mss)
-        pto += TLP_DELACK_US;
-    if (pto < TLP_MIN_US)
-        pto = TLP_MIN_US;
-    return pto < tcp_rto_now(e, c) ? pto : tcp_rto_now(e, c);
+    return rto_now(e, c);
 }
 
 void tcp_probe_restart(struct engine *e, struct tcp_conn *c)
 {
-    uint32_t pto = probe_timeout(e, c);
+    uint32_t pto = rto_probe_timeout(e, c);
     uint64_t rto_at;
 
     if (!pto || (c->rto_mode != RTO_TLP && c->rto_mode != RTO_REXMIT))
@@ -115,7 +70,7 @@ void tcp_rto_restart(struct engine *e, struct tcp_conn *c)
         }
         return;
     }
-    pto = probe_timeout(e, c);
+    pto = rto_probe_timeout(e, c);
     c->rto_mode = pto ? RTO_TLP : RTO_REXMIT;
     c->rto_at_us = by_user_timeout(e, c, e->now_us + (pto ? pto : tcp_rto_now(e, c)));
     tcp_timer_arm(e, c);
@@ -224,7 +179,7 @@ static bool rexmit_due(struct engine *e, struct tcp_conn *c)
     }
     stat_inc(&e->stats, ST_TCP_TIMEOUTS);
     c->probes++;
-    if (c->backoff < RTT_SHIFT_MAX)
+    if (c->backoff < RTO_SHIFT_MAX)
         c->backoff++;
     if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RCVD) {
         c->total_retrans++;
@@ -268,7 +223,7 @@ static bool persist_due(struct engine *e, struct tcp_conn *c)
         return false;
     }
     c->probes++;
-    if (c->backoff < RTT_SHIFT_MAX)
+    if (c->backoff < RTO_SHIFT_MAX)
         c->backoff++;
     stat_inc(&e->stats, ST_TCP_ZERO_WINDOW_PROBES);
     tcp_send_probe(e, c);

@@ -42,6 +42,14 @@ void wheel_init(struct wheel *w, void *mem, uint32_t node_count, uint64_t now_us
 /** Have `node` come out at `at_us` or up to 64^L ticks before. Does nothing if it comes out earlier already.
  */
 void wheel_arm(struct wheel *w, uint32_t node, uint64_t at_us);
+/** Nothing is to be done for that: it comes out no later already. */
+static inline bool wheel_armed(const struct wheel *w, uint32_t node, uint64_t at_us)
+{
+    const struct wheel_node *n = &w->nodes[node];
+
+    return n->tick <= (at_us + (UINT64_C(1) << WHEEL_TICK_SHIFT) - 1) >> WHEEL_TICK_SHIFT &&
+           n->bucket < WHEEL_LEVELS * WHEEL_BUCKETS;
+}
 void wheel_cancel(struct wheel *w, uint32_t node);
 /** Move time to `now_us`. */
 void wheel_advance(struct wheel *w, uint64_t now_us);
