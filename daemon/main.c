@@ -22,6 +22,7 @@
 #include "daemon/control_socket.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
+#include "daemon/own.h"
 #include "daemon/secret.h"
 #include "daemon/session.h"
 #include "daemon/stack.h"
@@ -279,9 +280,16 @@ static int serve_round(struct daemon *d, uint64_t until_us)
         fds[WAIT_COUNT + i] = (struct pollfd){.fd = link_fd(d->stack.devices[i].device), .events = POLLIN};
     if (poll(fds, WAIT_COUNT + d->stack.device_count, wait_ms(d, until_us, now_us)) < 0 && errno != EINTR)
         log_error("poll: %s", strerror(errno));
-    for (unsigned i = 0; i < d->stack.device_count; i++)
-        if (fds[WAIT_COUNT + i].revents)
-            look_at_link(d, i);
+    bool look = worker_addresses_changed(d->worker);
+
+    for (unsigned i = 0; i < d->stack.device_count; i++) {
+        if (!fds[WAIT_COUNT + i].revents)
+            continue;
+        look_at_link(d, i);
+        look = true; /* The kernel may have been given an address of ours. */
+    }
+    if (look)
+        own_current(&d->stack, d->worker);
     now_us = clock_now_us();
     feed_watchdog(d, now_us);
     if (control_take_news(d->control))
@@ -321,6 +329,16 @@ static const char *first_address(const struct config *cfg, unsigned dev, char *b
     return "no address";
 }
 
+static void say_note(const struct device *dev, const char *spec)
+{
+    char line[CONFIG_ERROR_MAX] = "";
+
+    if (dev->ops->note)
+        dev->ops->note(dev, line, sizeof(line));
+    if (line[0])
+        log_info("%s: %s", spec, line);
+}
+
 static void say_ready(struct daemon *d)
 {
     char text[INET6_ADDRSTRLEN + sizeof("/128")], specs[ENGINE_DEV_MAX * (CONFIG_SPEC_MAX + 2)];
@@ -334,6 +352,7 @@ static void say_ready(struct daemon *d)
         log_info("sockgated %s serves %s on %s (%02x:%02x:%02x:%02x:%02x:%02x, MTU %u), control %s",
                  SOCKGATE_VERSION, first_address(d->cfg, i, text, sizeof(text)), d->cfg->devices.v[i].spec,
                  c->mac[0], c->mac[1], c->mac[2], c->mac[3], c->mac[4], c->mac[5], c->mtu, d->socket.path);
+        say_note(d->stack.devices[i].device, d->cfg->devices.v[i].spec);
     }
     config_device_specs(d->cfg, specs, sizeof(specs));
     (void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s on %s", first_address(d->cfg, 0, text, sizeof(text)),

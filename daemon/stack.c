@@ -12,6 +12,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/own.h"
 #include "daemon/probe.h"
 #include "daemon/secret.h"
 #include "hw/dpdk.h"
@@ -228,7 +229,9 @@ int stack_open(struct stack *s, const struct config *cfg, const uint8_t *stored,
     if (rc)
         return rc;
     configure(s, cfg);
-    rc = probe_all(s, cfg, error, error_bytes);
+    rc = own_configured(s, error, error_bytes);
+    if (!rc)
+        rc = probe_all(s, cfg, error, error_bytes);
     if (rc)
         return rc;
     rc = secret_random(s->engine_config.secret, sizeof(s->engine_config.secret));

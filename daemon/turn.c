@@ -362,6 +362,7 @@ unsigned worker_turn(struct worker *w)
     sweep_faults(w);
     if (w->draining_count)
         sweep_draining(w);
+    worker_look_at_addresses(w);
     while (engine_notice(w->engine, notice, sizeof(notice)))
         worker_news_post(w, WORKER_NEWS_NOTICE, NULL, notice);
     return work;

@@ -22,9 +22,16 @@
 #define NEWS_PER_SESSION 4u
 #define NOTICES_MAX      16u
 
-void worker_news_post(struct worker *w, enum worker_news_kind kind, struct app_session *s, const char *text)
+static void ring_news(struct worker *w)
 {
     const uint64_t one = 1;
+
+    if (write(w->news_fd, &one, sizeof(one)) < 0)
+        assert(errno == EAGAIN); /* The count is full: it is readable. */
+}
+
+void worker_news_post(struct worker *w, enum worker_news_kind kind, struct app_session *s, const char *text)
+{
     unsigned room_kept = kind == WORKER_NEWS_NOTICE ? w->news_max - NOTICES_MAX : 0;
 
     (void)pthread_mutex_lock(&w->news_lock);
@@ -39,8 +46,7 @@ void worker_news_post(struct worker *w, enum worker_news_kind kind, struct app_s
         assert(kind == WORKER_NEWS_NOTICE);
     }
     (void)pthread_mutex_unlock(&w->news_lock);
-    if (write(w->news_fd, &one, sizeof(one)) < 0)
-        assert(errno == EAGAIN); /* The count is full: it is readable. */
+    ring_news(w);
 }
 
 bool worker_news(struct worker *w, struct worker_news *ret)
@@ -59,6 +65,22 @@ bool worker_news(struct worker *w, struct worker_news *ret)
     }
     (void)pthread_mutex_unlock(&w->news_lock);
     return any;
+}
+
+void worker_look_at_addresses(struct worker *w)
+{
+    uint32_t changes = engine_addr_changes(w->engine);
+
+    if (changes == w->addr_changes)
+        return;
+    w->addr_changes = changes;
+    __atomic_store_n(&w->addresses_changed, true, __ATOMIC_RELEASE);
+    ring_news(w);
+}
+
+bool worker_addresses_changed(struct worker *w)
+{
+    return __atomic_exchange_n(&w->addresses_changed, false, __ATOMIC_ACQ_REL);
 }
 
 int worker_news_fd(const struct worker *w)
@@ -301,6 +323,8 @@ int worker_create(const struct worker_params *p, struct worker **ret)
                                     .watch = -1};
     w->status = p->status;
     w->blocked_us = WORKER_BLOCKED_US_MIN;
+    w->addr_changes = engine_addr_changes(p->engine);
+    w->addresses_changed = true; /* The control thread has seen none yet. */
     w->news_max = NEWS_PER_SESSION * sessions + NOTICES_MAX + 1 + ENGINE_DEV_MAX;
     w->active = calloc(sessions, sizeof(struct app_session *));
     w->draining = calloc(sessions, sizeof(struct app_session *));

@@ -101,6 +101,9 @@ int worker_call(struct worker *w, int (*fn)(struct worker *w, void *arg), void *
 /** Polls readable while there is news. */
 int worker_news_fd(const struct worker *w);
 
+/** Have the engine's addresses changed since the last call? True the first time. Polled as news are. */
+bool worker_addresses_changed(struct worker *w);
+
 /** Take the oldest news; false when there is none. For the control thread only. */
 bool worker_news(struct worker *w, struct worker_news *ret);
 

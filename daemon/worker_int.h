@@ -26,9 +26,9 @@ struct port {
     struct device *device;
     const char *name;
     struct device_link link; /* as last told */
-    int watch;    /* -1: it has nothing to wait on, or failed */
-    bool failed;  /* gone for good; not touched any more */
-    bool tx_full; /* it took less than there was */
+    int watch;               /* -1: it has nothing to wait on, or failed */
+    bool failed;             /* gone for good; not touched any more */
+    bool tx_full;            /* it took less than there was */
 };
 
 struct worker {
@@ -67,6 +67,8 @@ struct worker {
     struct worker_news *news; /* ring of news_max */
     unsigned news_max, news_head, news_count;
     int news_fd;
+    uint32_t addr_changes;  /* of the engine, as last looked at by the worker */
+    bool addresses_changed; /* atomic: not yet told to the control thread */
 };
 
 /** Do everything that there is to do once. Returns how much that was; 0: nothing. */
@@ -76,6 +78,9 @@ unsigned worker_turn(struct worker *w);
 void worker_fail(struct worker *w, const char *what, int error);
 /** A device is gone: say so and go on with the others, if there are any. */
 void worker_port_fail(struct worker *w, unsigned port, const char *what, int error);
+
+/** Tell the control thread if the engine's addresses are others than before. */
+void worker_look_at_addresses(struct worker *w);
 
 /** Tell the control thread; `text` is copied. */
 void worker_news_post(struct worker *w, enum worker_news_kind kind, struct app_session *s, const char *text);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "hw/dpdk.h"
+#include "hw/packet.h"
 #include "hw/tap.h"
 
 typedef int device_open_fn(const char *name, const struct device_params *params, struct device *ret[],
@@ -29,6 +30,7 @@ static const struct {
     device_open_fn *open;
 } kinds[] = {
     {"tap", tap_open},
+    {PACKET_KIND, packet_open},
 #ifdef HAVE_DPDK
     {"dpdk", dpdk_open},
 #endif
@@ -60,7 +62,7 @@ int device_open(const char *spec, const struct device_params *params, struct dev
 const char *device_kinds(void)
 {
     /* Without "sim", which is known only to be refused with a reason. */
-    return "tap"
+    return "tap, packet"
 #ifdef HAVE_DPDK
            ", dpdk"
 #endif

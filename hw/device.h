@@ -49,6 +49,14 @@ struct device_link {
     uint16_t mtu; /* IP bytes of a frame; may be any number */
 };
 
+/** An address that the engine answers for on a device. */
+struct device_addr {
+    uint8_t ip_version; /* 4 or 6 */
+    uint16_t vlan;      /* 0: untagged */
+    uint8_t ip[16];     /* IPv4 in the first four bytes */
+};
+#define DEV_ADDRS_MAX 64u
+
 struct device_stats {
     uint64_t rx_frames, rx_bytes, rx_errors;
     uint64_t tx_frames, tx_bytes, tx_errors, tx_full;
@@ -83,6 +91,20 @@ struct device_ops {
     int (*link_fd)(struct device *);
     /** How the link is now. */
     void (*link)(struct device *, struct device_link *ret);
+    /**
+     * The addresses that the engine answers for on this device: all of them, whenever they may have changed.
+     * For devices on an interface that the kernel uses too, which must keep the two apart; NULL in others.
+     * Asked of the first handle, by the thread that may call link(); before any frame is expected.
+     * @return 0, or -errno and a line in `errbuf` that says what is wrong with one and what to do:
+     *         -EADDRINUSE when the kernel holds it as well. The others are in force even so.
+     */
+    int (*own)(struct device *, const struct device_addr addrs[], unsigned count, char *errbuf,
+               size_t errbuf_bytes);
+    /**
+     * A line on how the device was opened, for the log: the mode that was found, what had to be limited.
+     * NULL, or an empty line: nothing that caps() does not tell. Asked of the first handle.
+     */
+    void (*note)(const struct device *, char *line, size_t bytes);
     /** Close one queue, in any order; the last one closes the device. Accepts NULL. */
     void (*close)(struct device *);
 };

@@ -50,6 +50,29 @@ int netif_link_open(struct netif_link *l)
     return 0;
 }
 
+int netif_link_watch_addrs(struct netif_link *l)
+{
+    static const int groups[] = {RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR};
+
+    for (unsigned i = 0; i < 2; i++)
+        if (setsockopt(l->events, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i], sizeof(groups[i])))
+            return -errno;
+    return 0;
+}
+
+int netif_link_ask(struct netif_link *l)
+{
+    struct {
+        struct nlmsghdr h;
+        struct ifinfomsg i;
+    } request = {
+        .h = {.nlmsg_len = sizeof(request), .nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST},
+        .i = {.ifi_family = AF_UNSPEC, .ifi_index = l->ifindex},
+    };
+
+    return send(l->events, &request, sizeof(request), 0) < 0 ? -errno : 0;
+}
+
 void netif_link_close(struct netif_link *l)
 {
     if (l->events >= 0)
@@ -57,6 +80,13 @@ void netif_link_close(struct netif_link *l)
     if (l->ctl >= 0)
         (void)close(l->ctl);
     *l = NETIF_LINK_CLOSED;
+}
+
+static uint16_t link_mtu(const struct netif_link *l, int mtu)
+{
+    int most = l->mtu_max ? l->mtu_max : UINT16_MAX;
+
+    return (uint16_t)(mtu < most ? mtu : most);
 }
 
 void netif_link_state(struct netif_link *l, struct device_link *ret)
@@ -73,7 +103,7 @@ void netif_link_state(struct netif_link *l, struct device_link *ret)
     if (!ioctl(l->ctl, SIOCGIFNAME, &ifr) && !ioctl(l->ctl, SIOCGIFFLAGS, &ifr)) {
         l->last.up = ifr.ifr_flags & IFF_UP && ifr.ifr_flags & IFF_RUNNING;
         if (!ioctl(l->ctl, SIOCGIFMTU, &ifr))
-            l->last.mtu = ifr.ifr_mtu < UINT16_MAX ? (uint16_t)ifr.ifr_mtu : UINT16_MAX;
+            l->last.mtu = link_mtu(l, ifr.ifr_mtu);
     }
     *ret = l->last;
 }

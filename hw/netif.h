@@ -16,6 +16,7 @@ bool netif_name_is_valid(const char *name);
 struct netif_link {
     int events, ctl; /* sockets, or -1 */
     int ifindex;
+    uint16_t mtu_max; /* no larger one is reported; 0: any */
     struct device_link last;
 };
 #define NETIF_LINK_CLOSED ((struct netif_link){.events = -1, .ctl = -1})
@@ -23,6 +24,10 @@ struct netif_link {
 /** From now on changes of interfaces are noticed. Returns 0 or -errno. */
 int netif_link_open(struct netif_link *l);
 void netif_link_close(struct netif_link *l);
+/** Changes of the kernel's addresses are noticed too. Returns 0 or -errno. */
+int netif_link_watch_addrs(struct netif_link *l);
+/** Have the kernel announce the link as it is, for an interface that may be down to begin with. */
+int netif_link_ask(struct netif_link *l);
 /** Take note of what was announced and look: the interface's link now, or as it was last. */
 void netif_link_state(struct netif_link *l, struct device_link *ret);
 

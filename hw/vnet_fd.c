@@ -270,9 +270,13 @@ int vnet_fd_tx_burst(struct device *dev, struct pktbuf *const pkts[], unsigned n
     int r = tried ? tx_write(v, pieces, tried, written) : 0;
     if (r)
         return device_failed(v, r);
-    for (unsigned i = 0, k = 0; i < n; i++)
-        if (bytes[i])
-            res[i] = written[k++];
+    for (unsigned i = 0, k = 0; i < n; i++) {
+        if (!bytes[i])
+            continue;
+        /* A queueing discipline that is full says so before it has taken anything. */
+        res[i] = written[k] == -ENOBUFS ? -EAGAIN : written[k];
+        k++;
+    }
     return tx_account(v, res, bytes, n);
 }
 

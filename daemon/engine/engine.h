@@ -411,6 +411,8 @@ struct engine_addr_info {
     const char *state; /* "tentative", "preferred", "deprecated", "duplicate" */
 };
 bool engine_addr_next(const struct engine *e, uint64_t *cursor, struct engine_addr_info *ret);
+/** Another number after each change of the addresses, and of what else packets are sent by. */
+uint32_t engine_addr_changes(const struct engine *e);
 
 /** Row `index` (0, 1, ...) of the table of socket options; false past the last. */
 struct engine_opt_info {

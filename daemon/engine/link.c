@@ -64,6 +64,11 @@ bool engine_if_info(const struct engine *e, unsigned index, struct engine_if_inf
     return true;
 }
 
+uint32_t engine_addr_changes(const struct engine *e)
+{
+    return e->net.t.gen;
+}
+
 bool engine_addr_next(const struct engine *e, uint64_t *cursor, struct engine_addr_info *ret)
 {
     static const char *const state[] = {

@@ -7,6 +7,9 @@
       10.77.0.2 |
              sockgated  ~~ control socket, segments ~~  examples (libsockclient)
 
+With SOCKGATE_E2E_DEVICE=packet (or xdp) the kernel's sg0 is one end of a veth pair instead, and the daemon serves
+the other end, sg0w, which has no address of the kernel's.
+
 A test file defines functions with @case and ends with harness.main(). Run as `file.py CASE`, it enters a fresh
 namespace, runs the case, and ends with status 0, 1, or 77 when the machine can't run it. Only processes started
 here are ended, by their ids. Nothing waits by sleeping for a guessed time: wait_for() polls with a limit."""
@@ -32,6 +35,7 @@ KERNEL_ADDR = "10.77.0.1"
 DAEMON_ADDR = "10.77.0.2"
 PREFIX = 24
 SKIP = 77
+START_S = 10
 IN_NAMESPACE = "SOCKGATE_E2E_IN_NAMESPACE"
 PR_SET_PDEATHSIG = 1
 
@@ -39,6 +43,8 @@ BUILD = os.environ.get("SOCKGATE_BUILD", "build")
 # Bytes of a bulk transfer; the sanitizers' builds use less.
 BULK_BYTES = int(os.environ.get("SOCKGATE_E2E_BULK_BYTES", 1 << 30))
 LOSSY_BYTES = int(os.environ.get("SOCKGATE_E2E_LOSSY_BYTES", 100 << 20))
+# Kind of device that the daemon has, where a case does not ask for one.
+DEVICE = os.environ.get("SOCKGATE_E2E_DEVICE", "tap")
 # Time limits grow by this under a sanitizer.
 PATIENCE = float(os.environ.get("SOCKGATE_E2E_PATIENCE", 1))
 
@@ -54,6 +60,14 @@ def case(function):
 
 class Failure(Exception):
     """A test case found what must not be."""
+
+
+class Skipped(Exception):
+    """This machine can't run the case."""
+
+
+def skip(reason):
+    raise Skipped(reason)
 
 
 def check(condition, message):
@@ -207,10 +221,20 @@ class Env:
         self.processes = []
         self.namespaces = []
         self.daemon = None
+        self.besides = []
         run("ip", "link", "set", "lo", "up")
+
+    @staticmethod
+    def beside(other):
+        """A second world in the same namespace, which ends with the first: another daemon and its programs."""
+        env = Env()
+        other.besides.append(env)
+        return env
 
     def finish(self):
         """After a case that succeeded: the daemon stops as it should, and no sanitizer reported anything."""
+        for env in self.besides:
+            env.finish()
         for process in reversed(self.processes):
             running = process.running()
             process.end()
@@ -219,6 +243,8 @@ class Env:
             check(not re.search(r"Sanitizer|runtime error:", process.stderr()), f"{process.name}: a sanitizer's report")
 
     def close(self):
+        for env in self.besides:
+            env.close()
         for process in reversed(self.processes):
             process.end()
         for namespace in self.namespaces:
@@ -234,16 +260,31 @@ class Env:
         self.namespaces.append(Namespace())
         return self.namespaces[-1]
 
-    def start_daemon(self, *arguments, device="tap:sg0", configure=True, wrapper=()):
-        """Starts sockgated, waits until it serves, and gives the kernel its side of the TAP device."""
-        self.daemon = self.start("sockgated", "--device", device, "--address", f"{DAEMON_ADDR}/{PREFIX}",
+    def start_daemon(self, *arguments, device=None, kernel_side=None, address=DAEMON_ADDR, configure=True,
+                     wrapper=()):
+        """Starts sockgated, waits until it serves, and gives the kernel's side of the device its address."""
+        if not device:
+            device, kernel_side = self.wire("sg0") if DEVICE != "tap" else "tap:sg0", "sg0"
+        kernel_side = kernel_side or device.split(":")[1]
+        self.daemon = self.start("sockgated", "--device", device, "--address", f"{address}/{PREFIX}",
                                  "--gateway", KERNEL_ADDR, "--control", self.control,
                                  "--set", f"daemon.secret_file={self.dir}/secret", *arguments, wrapper=wrapper)
         self.wait_daemon()
         if configure:
-            run("ip", "addr", "add", f"{KERNEL_ADDR}/{PREFIX}", "dev", device.split(":")[1])
-            run("ip", "link", "set", device.split(":")[1], "up")
+            run("ip", "addr", "add", f"{KERNEL_ADDR}/{PREFIX}", "dev", kernel_side)
+            run("ip", "link", "set", kernel_side, "up")
         return self.daemon
+
+    @staticmethod
+    def wire(name, kind=DEVICE, mtu=1500):
+        """A veth pair, if there is none of this name yet: the kernel's end, and the daemon's, which is returned as
+        the device to serve."""
+        if subprocess.run(["ip", "link", "show", name], capture_output=True).returncode:
+            run("ip", "link", "add", name, "mtu", str(mtu), "type", "veth", "peer", "name", f"{name}w", "mtu", str(mtu))
+            with open("/proc/sys/net/ipv4/ip_forward", "w", encoding="ascii") as f:
+                f.write("0") # as a machine has it that is no router
+            run("ip", "link", "set", f"{name}w", "up")
+        return f"{kind}:{name}w"
 
     def wait_daemon(self):
         def up():
@@ -295,6 +336,26 @@ class Env:
             yield listener
         finally:
             listener.close()
+
+
+def start_wrongly(env, *arguments, wrapper=()):
+    """Runs sockgated, which must refuse; returns its one line."""
+    command = [*wrapper, program("sockgated"), *arguments]
+    try:
+        done = subprocess.run(command, env=env.env, capture_output=True, text=True, timeout=START_S * PATIENCE)
+    except subprocess.TimeoutExpired as expired:
+        raise Failure(f"it started: {command}: {expired.stderr}") from None
+    check(done.returncode != 0, f"status 0: {done.stdout}{done.stderr}")
+    check(done.returncode > 0, f"it was killed by signal {-done.returncode}: {done.stderr}")
+    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    check_equal(len(lines), 1, f"lines printed ({lines})")
+    print(lines[0])
+    return lines[0]
+
+
+def check_says(line, *patterns):
+    for pattern in patterns:
+        check(re.search(pattern, line, re.IGNORECASE), f"{line!r} does not say {pattern!r}")
 
 
 def receive_exactly(conn, count):
@@ -398,13 +459,16 @@ def main():
     try:
         _cases[sys.argv[1]](env)
         env.finish()
+    except Skipped as reason:
+        print(f"skipped: {reason}")
+        status = SKIP
     except Failure as failure:
         print(f"FAILED {sys.argv[1]}: {failure}")
         status = 1
     except Exception: # any other error of a test is a failure with a trace
         traceback.print_exc()
         status = 1
-    if status:
+    if status not in (0, SKIP):
         for process in env.processes:
             print(f"--- {process.name} ({'running' if process.running() else process.popen.returncode}): "
                   f"{process.lines()[-5:]}\n{process.stderr()[-3000:]}")

@@ -6,33 +6,11 @@ import re
 import subprocess
 
 import harness
-from harness import DAEMON_ADDR, case, check, check_equal
-
-START_S = 10
-
-
-def start_wrongly(env, *arguments, wrapper=()):
-    """Runs sockgated, which must refuse; returns its one line."""
-    command = [*wrapper, harness.program("sockgated"), *arguments]
-    try:
-        done = subprocess.run(command, env=env.env, capture_output=True, text=True, timeout=START_S * harness.PATIENCE)
-    except subprocess.TimeoutExpired as expired:
-        raise harness.Failure(f"it started: {command}: {expired.stderr}") from None
-    check(done.returncode != 0, f"status 0: {done.stdout}{done.stderr}")
-    check(done.returncode > 0, f"it was killed by signal {-done.returncode}: {done.stderr}")
-    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    check_equal(len(lines), 1, f"lines printed ({lines})")
-    print(lines[0])
-    return lines[0]
+from harness import DAEMON_ADDR, START_S, case, check, check_equal, check_says, start_wrongly
 
 
 def arguments(env, device="tap:sg0", address=f"{DAEMON_ADDR}/24"):
     return ["--device", device, "--address", address, "--control", env.control]
-
-
-def check_says(line, *patterns):
-    for pattern in patterns:
-        check(re.search(pattern, line, re.IGNORECASE), f"{line!r} does not say {pattern!r}")
 
 
 @case

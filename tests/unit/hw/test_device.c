@@ -64,7 +64,7 @@ Test(device, sim_says_that_it_is_for_tests)
 
 Test(device, kinds_lists_what_can_be_opened)
 {
-    cr_assert_eq(strncmp(device_kinds(), "tap", 3), 0);
+    cr_assert_eq(strncmp(device_kinds(), "tap, packet", 11), 0);
     cr_assert_null(strstr(device_kinds(), "sim"));
 }
 
