@@ -11,8 +11,10 @@
 
 #include "client-lib/lib.h"
 
+/* Sockets whose callbacks are made between taking the locks and letting go of them. */
+#define DEFERRED_BATCH 32u
 /* How long to sleep between looks for room in a full ring; the daemon empties rings once a turn. */
-#define ROOM_SLEEP_NS 50000
+#define ROOM_SLEEP_NS  50000
 
 int sc__channel_init(struct channel *ch, struct sc_lib *lib, uint32_t slot_count)
 {
@@ -278,21 +280,43 @@ void sc__channel_drain(struct channel *ch)
         doorbell(ch);
 }
 
+/* What was put off, a batch at a time so that the locks are taken once for many sockets. */
+struct deferred {
+    struct desc *d;
+    bool release;
+};
+
+static unsigned deferred_take(struct channel *ch, struct deferred batch[DEFERRED_BATCH])
+{
+    unsigned n = 0;
+
+    pthread_mutex_lock(&ch->lock);
+    while (n < DEFERRED_BATCH && !TAILQ_EMPTY(&ch->deferred)) {
+        struct desc *d = TAILQ_FIRST(&ch->deferred);
+
+        TAILQ_REMOVE(&ch->deferred, d, deferred);
+        d->is_deferred = false;
+        batch[n++] = (struct deferred){.d = d, .release = d->release_asked};
+        d->release_asked = false;
+    }
+    pthread_mutex_unlock(&ch->lock);
+    return n;
+}
+
 void sc__channel_run_deferred(struct channel *ch)
 {
-    struct desc *d;
+    struct deferred batch[DEFERRED_BATCH];
+    unsigned n;
 
-    for (;;) {
-        pthread_mutex_lock(&ch->lock);
-        d = TAILQ_FIRST(&ch->deferred);
-        if (d) {
-            TAILQ_REMOVE(&ch->deferred, d, deferred);
-            d->is_deferred = false;
-        }
-        pthread_mutex_unlock(&ch->lock);
-        if (!d)
-            return;
-        sc__desc_run_deferred(d);
-        sc__desc_unref(d);
+    while ((n = deferred_take(ch, batch))) {
+        for (unsigned i = 0; i < n; i++)
+            if (batch[i].release)
+                sc__tx_release(batch[i].d);
+        pthread_mutex_lock(&ch->lib->cb_lock);
+        for (unsigned i = 0; i < n; i++)
+            sc__callback_run(batch[i].d);
+        pthread_mutex_unlock(&ch->lib->cb_lock);
+        for (unsigned i = 0; i < n; i++)
+            sc__desc_unref(batch[i].d);
     }
 }

@@ -36,6 +36,7 @@ struct desc;
 struct waiter {
     uint32_t word;             /* WAITER_*; futex word; atomic, no lock needed */
     bool defers;               /* this thread may run callbacks (WAIT_DEFER); valid while it sleeps */
+    bool follows;              /* it is on channel.followers and sleeps, or is about to, on `word` */
     LIST_ENTRY(waiter) on;     /* desc.waiters or channel.any */
     LIST_ENTRY(waiter) follow; /* channel.followers, while it sleeps as one */
 };

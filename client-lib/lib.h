@@ -296,7 +296,9 @@ int sc__addr_to_cmd(const sc_addr *a, uint8_t family, struct sg_cmd *cmd);
 /** Dotted quad, "" or a name of the hosts file as IPv4. 0, SC_GAI_*. */
 int sc__resolve(const char *host, uint8_t out[4]);
 
-/** A registered callback of the socket is due, or the daemon wants the send region back. No lock held. */
-void sc__desc_run_deferred(struct desc *d);
+/** The daemon wants the send region back: give it if nothing lies in it. No lock held. */
+void sc__tx_release(struct desc *d);
+/** poll.c: make the socket's callback, if it still has one. lib.cb_lock held, no other. */
+void sc__callback_run(struct desc *d);
 
 #endif

@@ -130,6 +130,12 @@ int sc_poll(sc_pollfd *set, unsigned n, int timeout_ms)
     return waited == -EINTR ? -EINTR : 0;
 }
 
+void sc__callback_run(struct desc *d)
+{
+    if (d->cb && !__atomic_load_n(&d->cb_sock->closed, __ATOMIC_ACQUIRE))
+        d->cb(d->cb_sock, d->cb_arg);
+}
+
 int sc_on_event(sc_sock *s, sc_event_cb cb, void *arg)
 {
     struct op op;

@@ -339,8 +339,7 @@ bool sc__tx_writable(struct desc *d)
     return tx_free(d, log2) >= third;
 }
 
-/* The daemon wants the send region back: give it if nothing lies in it. */
-static void tx_release(struct desc *d)
+void sc__tx_release(struct desc *d)
 {
     struct sg_cmd cmd = {.op = SG_CMD_RELEASE, .slot = d->num};
     struct pending p = {0};
@@ -361,23 +360,4 @@ static void tx_release(struct desc *d)
     sc__channel_changed(d->ch, d);
     pthread_mutex_unlock(&d->ch->lock);
     pthread_mutex_unlock(&d->lock);
-}
-
-void sc__desc_run_deferred(struct desc *d)
-{
-    struct sc_lib *lib = d->lib;
-    bool release;
-
-    pthread_mutex_lock(&d->ch->lock);
-    release = d->release_asked;
-    d->release_asked = false;
-    pthread_mutex_unlock(&d->ch->lock);
-    if (release)
-        tx_release(d);
-    if (!__atomic_load_n(&d->has_cb, __ATOMIC_ACQUIRE))
-        return;
-    pthread_mutex_lock(&lib->cb_lock);
-    if (d->cb && !__atomic_load_n(&d->cb_sock->closed, __ATOMIC_ACQUIRE))
-        d->cb(d->cb_sock, d->cb_arg);
-    pthread_mutex_unlock(&lib->cb_lock);
 }

@@ -50,12 +50,18 @@ static void futex_wake(uint32_t *word, bool shared)
 
 /* ---- Waking -------------------------------------------------------------------------------------- */
 
-/* Set a bit in a waiter's word and end its sleep, on whichever word that is. Lock held. */
+/*
+ * Set a bit in a waiter's word and end its sleep, on whichever word that is. Lock held. One that doesn't
+ * sleep, as the thread that drains, looks at its word before it does; one with the bit set was woken before.
+ */
 static void waiter_signal(struct channel *ch, struct waiter *w, uint32_t bit)
 {
+    if (__atomic_load_n(&w->word, __ATOMIC_RELAXED) & bit)
+        return;
     __atomic_fetch_or(&w->word, bit, __ATOMIC_SEQ_CST);
     if (ch->leader != w) {
-        futex_wake(&w->word, false);
+        if (w->follows)
+            futex_wake(&w->word, false);
         return;
     }
     /* The leader writes SG_SLEEP_FUTEX, fences, and looks at its word again before it sleeps. */
@@ -73,6 +79,7 @@ void sc__waiter_add(struct channel *ch, struct desc *d, struct waiter *w)
 {
     pthread_mutex_lock(&ch->lock);
     w->word = 0;
+    w->follows = false;
     LIST_INSERT_HEAD(d ? &d->waiters : &ch->any, w, on);
     pthread_mutex_unlock(&ch->lock);
 }
@@ -240,9 +247,11 @@ static int follow(struct channel *ch, struct waiter *w, uint64_t deadline_ns)
     int rc;
 
     LIST_INSERT_HEAD(&ch->followers, w, follow);
+    w->follows = true;
     pthread_mutex_unlock(&ch->lock);
     rc = futex_sleep(&w->word, 0, earlier(deadline_ns, sc__now_ns() + 2 * SLEEP_SLICE_MS * NS_PER_MS), false);
     pthread_mutex_lock(&ch->lock);
+    w->follows = false;
     LIST_REMOVE(w, follow);
     __atomic_fetch_and(&w->word, ~WAITER_PROMOTE, __ATOMIC_SEQ_CST);
     return rc;
