@@ -28,7 +28,7 @@ MAY_INCLUDE = {
     "client-lib": ["client-lib/*", "proto/*", "sockclient.h", "control.pb-c.h"],
     "examples": ["sockclient.h", "examples/*"],
     "bench": ["bench/*", "proto/abi/*", "tests/support/*"],
-    "bench/load": ["bench/load/*", "daemon/engine/engine.h", "hw/device.h"],
+    "bench/load": ["bench/load/*", "daemon/engine/engine.h", "hw/device.h", "hw/dpdk.h"],
     "tests": ["*"],
 }
 

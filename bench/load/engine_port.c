@@ -9,11 +9,18 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <syslog.h>
+#include <time.h>
+
+#include "hw/dpdk.h"
 
 #define HEAP_BYTES  (UINT64_C(16) << 30) /* address space; touched pages cost */
 #define CONN_SPARE  64u
 #define LISTENERS   64u
 #define IDLE_US_MAX 100000u
+#define POLL_US     100u    /* between looks at a device that can\'t wake us */
+#define LINK_US     100000u /* between looks at the link */
+#define DPDK_MB     128u
 
 static void *zeroed(size_t bytes)
 {
@@ -90,15 +97,37 @@ static int open_session(const struct net_params *p, struct engine_port *port)
     return port->sid < 0 ? port->sid : 0;
 }
 
-int engine_port_open(const struct net_params *p, struct engine_port *port, char error[NET_ERROR_MAX])
+static void dpdk_line(int priority, const char *line)
 {
-    const struct device_params params = {.queues = 1};
+    if (priority == LOG_WARNING)
+        (void)fprintf(stderr, "sockgate-load: DPDK: %s\n", line);
+}
+
+static int open_device(const struct net_params *p, struct engine_port *port, char error[NET_ERROR_MAX])
+{
+    static const char prefix[] = "dpdk:";
+    bool dpdk = !strncmp(p->device, prefix, sizeof(prefix) - 1);
+    const char *const devices[1] = {dpdk ? p->device + sizeof(prefix) - 1 : ""};
+    const struct dpdk_settings settings = {.huge = DPDK_HUGE_AUTO,
+                                           .memory_mb = DPDK_MB,
+                                           .eal = "",
+                                           .devices = devices,
+                                           .device_count = 1,
+                                           .log = dpdk_line};
+    const struct device_params params = {.queues = 1, .dpdk = dpdk ? &settings : NULL};
     unsigned queues;
+
+    return device_open(p->device, &params, &port->device, &queues, error, NET_ERROR_MAX);
+}
+
+int engine_port_open(const struct net_params *p, const bool *spin, struct engine_port *port,
+                     char error[NET_ERROR_MAX])
+{
     int rc;
 
     memset(port, 0, sizeof(*port));
-    port->spin = p->spin;
-    rc = device_open(p->device, &params, &port->device, &queues, error, NET_ERROR_MAX);
+    port->spin = spin;
+    rc = open_device(p, port, error);
     if (rc)
         return rc;
     rc = open_engine(p, port);
@@ -184,12 +213,30 @@ static int take_events(struct engine_port *p, uint32_t ret[], unsigned max)
     return (int)n;
 }
 
+/* A device may need to be asked for its link to come up at all (a memif's client). */
+static void look_at_link(struct engine_port *p)
+{
+    struct device_link l;
+    struct engine_link now;
+
+    p->link_us = p->now_us + LINK_US;
+    if (!p->device->ops->link)
+        return;
+    p->device->ops->link(p->device, &l);
+    now = (struct engine_link){.up = l.up, .mtu = l.mtu};
+    if (now.up != p->link.up || now.mtu != p->link.mtu)
+        engine_link(p->e, 0, &now, p->now_us);
+    p->link = now;
+}
+
 int engine_port_turn(struct engine_port *p, uint32_t ret[], unsigned max)
 {
     struct pktbuf *pkts[DEV_RX_BURST_MAX];
     int n, rc;
 
     p->now_us = net_now_ns() / 1000;
+    if (p->now_us >= p->link_us)
+        look_at_link(p);
     take_kicks(p);
     engine_timers(p->e, p->now_us);
     rc = transmit(p);
@@ -213,12 +260,14 @@ void engine_port_idle(struct engine_port *p, uint64_t us)
     struct pollfd wait = {.fd = fd, .events = POLLIN};
     struct timespec ts;
 
-    if (p->spin || fd < 0 || p->device->ops->rx_pending(p->device) || engine_tx_pending(p->e))
+    if (*p->spin || p->device->ops->rx_pending(p->device) || engine_tx_pending(p->e))
         return;
+    if (fd < 0 && us > POLL_US)
+        us = POLL_US;
     if (deadline < now + us)
         us = deadline > now ? deadline - now : 0;
     if (us > IDLE_US_MAX)
         us = IDLE_US_MAX;
     ts = (struct timespec){.tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000) * 1000};
-    (void)ppoll(&wait, 1, &ts, NULL); /* whatever it says, the next turn looks */
+    (void)ppoll(&wait, fd >= 0, &ts, NULL); /* whatever it says, the next turn looks */
 }

@@ -17,7 +17,9 @@ struct engine_port {
     struct device *device;
     int sid;
     uint64_t now_us;
-    bool spin;
+    uint64_t link_us; /* when to look at the link again */
+    struct engine_link link;
+    const bool *spin; /* of the network */
     void *arena, *scratch;
     size_t arena_bytes, scratch_bytes;
     uint8_t *segment;
@@ -30,7 +32,9 @@ struct engine_port {
     unsigned kick_count;
 };
 
-int engine_port_open(const struct net_params *p, struct engine_port *ret, char error[NET_ERROR_MAX]);
+/** `spin` is looked at whenever there is nothing to do. */
+int engine_port_open(const struct net_params *p, const bool *spin, struct engine_port *ret,
+                     char error[NET_ERROR_MAX]);
 void engine_port_close(struct engine_port *p);
 
 /** Say that the application's line of a slot has changed [S6]. The engine hears of it in the next turn. */

@@ -388,21 +388,33 @@ static int drive(struct load *l, const struct mode *mode, bool open_loop)
     return rc;
 }
 
-static int hold(struct load *l)
+bool load_pause(struct net *net, int *rc)
 {
     struct conn *ready[NET_READY_MAX];
     struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    char byte = '\0';
+
+    *rc = 0;
+    while (byte != '\n') {
+        int n = net->ops->wait(net, WAIT_US, ready);
+
+        if (n < 0)
+            *rc = n;
+        if (*rc || (poll(&in, 1, 0) > 0 && read(STDIN_FILENO, &byte, 1) != 1))
+            return false;
+    }
+    return true;
+}
+
+static int hold(struct load *l)
+{
+    int rc;
 
     (void)puts("ready");
     (void)fflush(stdout);
-    for (;;) {
-        int n = l->net->ops->wait(l->net, OPEN_US, ready);
-
-        if (n < 0)
-            return n;
-        if (poll(&in, 1, 0) > 0)
-            return 0;
-    }
+    while (load_pause(l->net, &rc))
+        ;
+    return rc;
 }
 
 int load_run(struct net *net, const struct load_options *o, struct load_result *ret,

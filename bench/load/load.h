@@ -49,6 +49,9 @@ struct load_result {
 int load_run(struct net *net, const struct load_options *o, struct load_result *ret,
              char error[NET_ERROR_MAX]);
 
+/** Keep the network going until standard input has a line (true) or ends (false), or it fails (*rc). */
+bool load_pause(struct net *net, int *rc);
+
 /** Serve until *stop. Prints "ready" once it listens. */
 int serve_run(struct net *net, const struct load_options *o, const volatile int *stop,
               char error[NET_ERROR_MAX]);

@@ -23,6 +23,7 @@ static const char usage[] =
     "                                    or Sockgate's engine in this process\n"
     "  --device SPEC --address A/LEN     engine: its device and own address\n"
     "  --spin                            engine: poll the device instead of waiting for it\n"
+    "  --again                           rr crr send receive: run once more for each line of standard input\n"
     "  --to ADDRESS --port N --ports N   where to connect (port 7, one port)\n"
     "  --connections N --idle N          active ones (64), and others that stay idle (0)\n"
     "  --bytes N                         of a message (64)\n"
@@ -42,6 +43,7 @@ struct arguments {
     struct load_options load;
     struct net_params net;
     const char *net_kind;
+    bool spin, again;
 };
 
 static const char *const mode_names[] = {
@@ -90,25 +92,19 @@ enum {
     O_RATE,
     O_WARM,
     O_SECONDS,
-    O_CONGESTION
+    O_CONGESTION,
+    O_AGAIN
 };
 
 static const struct option options[] = {
-    {"net", required_argument, NULL, O_NET},
-    {"device", required_argument, NULL, O_DEVICE},
-    {"address", required_argument, NULL, O_ADDRESS},
-    {"spin", no_argument, NULL, O_SPIN},
-    {"to", required_argument, NULL, O_TO},
-    {"port", required_argument, NULL, O_PORT},
-    {"ports", required_argument, NULL, O_PORTS},
-    {"connections", required_argument, NULL, O_CONNECTIONS},
-    {"idle", required_argument, NULL, O_IDLE},
-    {"bytes", required_argument, NULL, O_BYTES},
-    {"rate", required_argument, NULL, O_RATE},
-    {"warm", required_argument, NULL, O_WARM},
-    {"seconds", required_argument, NULL, O_SECONDS},
-    {"congestion", required_argument, NULL, O_CONGESTION},
-    {NULL, 0, NULL, 0},
+    {"net", required_argument, NULL, O_NET},         {"device", required_argument, NULL, O_DEVICE},
+    {"address", required_argument, NULL, O_ADDRESS}, {"spin", no_argument, NULL, O_SPIN},
+    {"to", required_argument, NULL, O_TO},           {"port", required_argument, NULL, O_PORT},
+    {"ports", required_argument, NULL, O_PORTS},     {"connections", required_argument, NULL, O_CONNECTIONS},
+    {"idle", required_argument, NULL, O_IDLE},       {"bytes", required_argument, NULL, O_BYTES},
+    {"rate", required_argument, NULL, O_RATE},       {"warm", required_argument, NULL, O_WARM},
+    {"seconds", required_argument, NULL, O_SECONDS}, {"congestion", required_argument, NULL, O_CONGESTION},
+    {"again", no_argument, NULL, O_AGAIN},           {NULL, 0, NULL, 0},
 };
 
 static bool whole(const char *text, double min, double max, unsigned *ret)
@@ -135,7 +131,7 @@ static bool take(struct arguments *a, int option, const char *value)
     case O_ADDRESS:
         return address(value, a->net.address, &a->net.prefix);
     case O_SPIN:
-        a->net.spin = true;
+        a->spin = true;
         return true;
     case O_TO:
         return address(value, a->load.to, NULL);
@@ -159,6 +155,9 @@ static bool take(struct arguments *a, int option, const char *value)
         return number(value, 0, 3600, &a->load.warm_s);
     case O_SECONDS:
         return number(value, 0.001, 3600, &a->load.seconds);
+    case O_AGAIN:
+        a->again = true;
+        return true;
     case O_CONGESTION:
         a->net.congestion = value;
         return true;
@@ -254,9 +253,27 @@ static void print_result(const struct arguments *a, const struct load_result *r)
     printf("}\n");
 }
 
-int main(int argc, char **argv)
+static int generate(struct net *net, const struct arguments *a, char error[NET_ERROR_MAX])
 {
     static struct load_result result;
+    bool more = true;
+    int rc = 0;
+
+    while (more && !rc) {
+        net->spin = a->spin;
+        rc = load_run(net, &a->load, &result, error);
+        if (rc || a->load.mode == LOAD_HOLD)
+            break;
+        print_result(a, &result);
+        (void)fflush(stdout);
+        net->spin = false; /* the core is somebody else's meanwhile */
+        more = a->again && load_pause(net, &rc);
+    }
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
     char error[NET_ERROR_MAX] = "";
     struct arguments a;
     struct net *net;
@@ -272,17 +289,13 @@ int main(int argc, char **argv)
     (void)signal(SIGINT, on_term);
     rc = open_net(&a, &net, error);
     if (!rc) {
-        if (a.load.mode >= LOAD_ECHO)
-            rc = serve_run(net, &a.load, &stop, error);
-        else
-            rc = load_run(net, &a.load, &result, error);
+        net->spin = a.spin;
+        rc = a.load.mode >= LOAD_ECHO ? serve_run(net, &a.load, &stop, error) : generate(net, &a, error);
         net->ops->free(net);
     }
     if (rc) {
         fprintf(stderr, "sockgate-load: %s\n", error[0] ? error : strerror(-rc));
         return 1;
     }
-    if (a.load.mode < LOAD_HOLD)
-        print_result(&a, &result);
     return 0;
 }

@@ -44,6 +44,7 @@ TAILQ_HEAD(conn_list, conn);
 
 struct net {
     const struct net_ops *ops;
+    bool spin; /* engine: poll instead of waiting for the device */
 };
 
 struct net_ops {
@@ -68,7 +69,6 @@ struct net_params {
     const char *device;   /* engine: device SPEC */
     uint8_t address[4];   /* engine: its own */
     uint8_t prefix;
-    bool spin;              /* engine: poll instead of waiting for the device */
     const char *congestion; /* kernel and client: algorithm of every socket */
 };
 

@@ -296,7 +296,7 @@ int net_engine_open(const struct net_params *p, struct net **ret, char error[NET
         return -ENOMEM;
     d->net.ops = &direct_ops;
     TAILQ_INIT(&d->ready);
-    rc = engine_port_open(p, &d->port, error);
+    rc = engine_port_open(p, &d->net.spin, &d->port, error);
     if (rc) {
         free(d);
         return rc;

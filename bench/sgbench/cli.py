@@ -48,8 +48,11 @@ def build(folder):
     """A release build of its own; quiet unless it fails."""
     print("building", os.path.relpath(folder), flush=True)
     steps = [[os.path.join(ROOT, "scripts", "install-deps"), "bench"]]
-    if not os.path.exists(os.path.join(folder, "build.ninja")):
-        steps.append(["meson", "setup", folder, ROOT, "--buildtype=release", "-Dtests=true"])
+    settings = ["-Dtests=true", "-Ddpdk=auto", "-Dxdp=auto"] # an older folder may have been set up without
+    if os.path.exists(os.path.join(folder, "build.ninja")):
+        steps.append(["meson", "configure", folder, *settings])
+    else:
+        steps.append(["meson", "setup", folder, ROOT, "--buildtype=release", *settings])
     steps.append(["ninja", "-C", folder, *TARGETS])
     for step in steps:
         done = subprocess.run(step, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
