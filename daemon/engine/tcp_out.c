@@ -502,24 +502,27 @@ static bool resend(struct engine *e, struct tcp_conn *c, uint32_t seg, uint32_t 
     struct out_seg o = {.seq = t->start, .flags = TCP_ACK, .again = true};
     uint32_t max = gso_bytes_max(e, c);
     uint32_t len = t->end - t->start;
+    bool part = false;
 
     if (t->flags & TXS_PROBE)
         tcp_probe_resent(e, c, t);
     if (max > limit)
         max = limit > c->mss ? limit - limit % c->mss : c->mss;
     if (len > max + !!(t->flags & TXS_FIN)) {
-        if (!tcp_seg_split(e, c, seg, t->start + max)) {
-            /* Without a record for the rest the whole goes out again, if the device takes it. */
-            if (len > gso_device_max(e, c) + !!(t->flags & TXS_FIN))
-                return false;
-        }
-        len = t->end - t->start;
+        if (tcp_seg_split(e, c, seg, t->start + max))
+            len = t->end - t->start;
+        else
+            part = len > gso_device_max(e, c) + !!(t->flags & TXS_FIN);
     }
+    /* Without a record for the rest the whole goes out again, or, where the device doesn't take that, its
+     * beginning: the rest counts as on its way until it is found lost. */
+    if (part)
+        len = max;
     t->flags &= (uint16_t)~TXS_RESIZE;
-    o.len = len - !!(t->flags & TXS_FIN);
-    if (t->flags & TXS_FIN)
+    o.len = len - (!part && t->flags & TXS_FIN);
+    if (!part && t->flags & TXS_FIN)
         o.flags |= TCP_FIN;
-    if (t->flags & TXS_PSH)
+    if (!part && t->flags & TXS_PSH)
         o.flags |= TCP_PSH;
     if (!emit(e, c, &o))
         return false;

@@ -156,6 +156,38 @@ Test(pmtu, never_falls_below_the_floor) /* RFC 5927 7.2; Linux's min_pmtu */
     peer_stop(&p);
 }
 
+static void three_records(struct engine_config *cfg)
+{
+    cfg->txseg_max = 3;
+}
+
+/* Segments in flight are too long and there is no record for their pieces: they go out piece by piece, each
+ * once, and the engine has nothing to do in between. */
+Test(pmtu, what_is_in_flight_is_cut_without_records_too)
+{
+    uint32_t una = 1;
+    struct seg s;
+    struct peer p;
+
+    peer_start(&p, three_records);
+    in_flight(&p);
+    TOO_BIG(&p, 552, 1, 1500);
+    for (unsigned i = 0; una < 1 + 1460 * 3; i++) {
+        cr_assert(i < 100, "stuck at %u", una);
+        if (!seg_next(&p, &s)) {
+            cr_assert(!engine_tx_pending(p.h.e), "busy with nothing at %u", una);
+            peer_wait_tx(&p, 120000000);
+            continue;
+        }
+        cr_assert_leq(s.len, 512);
+        if (s.seq != una || !s.len)
+            continue;
+        una += s.len;
+        seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = una});
+    }
+    peer_stop(&p);
+}
+
 #define L_IP           0u
 #define O_MTU_DISCOVER 10u
 
