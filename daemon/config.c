@@ -72,7 +72,7 @@ const struct config_key config_keys[] = {
     {"worker", "spin_us", CONFIG_NUMBER, FIELD(spin_us), 0, 1000000, "20", NULL, NULL,
      "how long to look for work, yielding the CPU in between, before sleeping"},
     {"worker", "poll_us", CONFIG_NUMBER, FIELD(poll_us), 1, 1000000, "100", NULL, NULL,
-     "longest sleep with a device that cannot wake the daemon"},
+     "longest first sleep with a device that cannot wake the daemon; idle, it grows up to 16 times"},
 
     {"dpdk", "huge", CONFIG_WHEN, FIELD(dpdk_huge), 0, 0, "auto", NULL, NULL,
      "take the memory of dpdk: devices from huge pages: when enough are free, always, never"},

@@ -148,8 +148,8 @@ static uint64_t ports_sleep_us(struct worker *w)
             return 0;
         if (p->tx_full && us > WORKER_TX_RETRY_US)
             us = WORKER_TX_RETRY_US;
-        if (p->device->ops->wait_fd(p->device) < 0 && us > w->cfg->poll_us)
-            us = w->cfg->poll_us;
+        if (p->device->ops->wait_fd(p->device) < 0 && us > w->nap_us)
+            us = w->nap_us;
     }
     return us;
 }
@@ -205,6 +205,8 @@ static void sleep_until_work(struct worker *w)
         rc = loop_wait(&w->loop, us);
         w->blocked_us =
             w->blocked && w->blocked_us * 2 <= WORKER_BLOCKED_US_MAX ? w->blocked_us * 2 : w->blocked_us;
+        if (w->nap_us < w->cfg->poll_us * WORKER_NAP_GROWTH)
+            w->nap_us *= 2;
     }
     set_asleep(w, 0);
     if (rc && !w->failed)
@@ -258,13 +260,15 @@ static void serve(struct worker *w)
         work += answer_call(w);
         if (work) {
             looks = 0;
+            w->nap_us = w->cfg->poll_us;
             if (!w->blocked)
                 w->blocked_us = WORKER_BLOCKED_US_MIN;
             continue;
         }
         if (!looks++)
             idle_since_us = w->now_us;
-        if (!w->failed && w->now_us - idle_since_us < w->cfg->spin_us) {
+        /* A sleep that brought nothing is followed by the next at once. */
+        if (!w->failed && w->nap_us == w->cfg->poll_us && w->now_us - idle_since_us < w->cfg->spin_us) {
             idle_look(looks);
             continue;
         }
@@ -317,12 +321,11 @@ int worker_create(const struct worker_params *p, struct worker **ret)
     w->engine = p->engine;
     w->port_count = w->ports_left = p->port_count;
     for (unsigned i = 0; i < p->port_count; i++)
-        w->ports[i] = (struct port){.device = p->ports[i].device,
-                                    .name = p->ports[i].name,
-                                    .link = p->ports[i].link,
-                                    .watch = -1};
+        w->ports[i] = (struct port){
+            .device = p->ports[i].device, .name = p->ports[i].name, .link = p->ports[i].link, .watch = -1};
     w->status = p->status;
     w->blocked_us = WORKER_BLOCKED_US_MIN;
+    w->nap_us = p->cfg->poll_us;
     w->addr_changes = engine_addr_changes(p->engine);
     w->addresses_changed = true; /* The control thread has seen none yet. */
     w->news_max = NEWS_PER_SESSION * sessions + NOTICES_MAX + 1 + ENGINE_DEV_MAX;

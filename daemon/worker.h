@@ -27,6 +27,7 @@
 #define WORKER_COMMANDS_MAX   64u  /* commands taken from a channel in a turn */
 #define WORKER_TX_ROUNDS      16u  /* bursts sent to a device in a turn */
 #define WORKER_PAUSES         8u   /* idle looks with a pause before the CPU is offered to others */
+#define WORKER_NAP_GROWTH     16u /* sleeps between fruitless looks at a device grow up to so often poll_us */
 #define WORKER_TX_RETRY_US    200u /* sleep while the device is full: it does not say when it no longer is */
 /* Sleep while an application's event ring is full; doubled up to the maximum as long as nothing moves. */
 #define WORKER_BLOCKED_US_MIN 1000u

@@ -50,6 +50,7 @@ struct worker {
 
     bool blocked;        /* an event ring was full this turn */
     uint32_t blocked_us; /* how long to sleep because of that */
+    uint32_t nap_us;     /* longest sleep with a device that can't wake us */
     bool failed;         /* all devices or the ring are gone: only calls are answered */
     bool stop;           /* set by a call */
 
