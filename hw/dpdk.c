@@ -79,6 +79,8 @@ static int attach(struct dpdk_port *p, const struct dpdk_error *e)
 
     if (known && port_open[p->id])
         return dpdk_fail(e, EBUSY, "this daemon has the device already");
+    if (!known)
+        dpdk_socket_clear(e->devargs);
     if (!known && (rc = rte_dev_probe(e->devargs)))
         return probe_failed(e, -rc);
     if (!known && !find_port(e->devargs, &p->id))

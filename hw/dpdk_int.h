@@ -133,6 +133,11 @@ void dpdk_rss_choose(struct dpdk_port *p);
 /** What the driver made of it: p->caps.spread. */
 void dpdk_rss_learn(struct dpdk_port *p);
 
+/* ---- dpdk_socket.c ---------------------------------------------------------------------------------- */
+
+/** Take away the file that a killed process left where the driver of this device wants to listen. */
+void dpdk_socket_clear(const char *devargs);
+
 /* ---- dpdk_link.c ------------------------------------------------------------------------------------ */
 
 /** Set and clear bits of all queues' state. */

@@ -6,8 +6,13 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "hw/dpdk_int.h"
 #include "hw/offload.h"
@@ -260,6 +265,59 @@ Test(dpdk, what_cannot_be_opened_is_said_and_harms_nothing, .timeout = TIMEOUT_S
     dev->ops->close(dev);
     open_mtu(0);
     dev->ops->close(dev);
+}
+
+/* ---- Sockets that were left behind ------------------------------------------------------------------- */
+
+static int bind_at(const char *path, int type)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, type, 0);
+
+    cr_assert_lt(strlen(path), sizeof(addr.sun_path));
+    strcpy(addr.sun_path, path);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    cr_assert_eq(listen(fd, 1), 0);
+    return fd;
+}
+
+static void check_cleared(const char *form, const char *path, bool expected)
+{
+    char devargs[200];
+
+    (void)snprintf(devargs, sizeof(devargs), form, path);
+    dpdk_socket_clear(devargs);
+    cr_assert_eq(access(path, F_OK) != 0, expected, "%s", devargs);
+}
+
+Test(dpdk_socket, only_files_that_nobody_listens_on_are_taken_away)
+{
+    static const char *const server = "net_memif0,role=server,socket=%s", *const vhost =
+                                                                              "net_vhost0,iface=%s,tso=1";
+    char dir[] = "/tmp/sockgate-test.XXXXXX", path[64];
+    int fd;
+
+    cr_assert_not_null(mkdtemp(dir));
+    (void)snprintf(path, sizeof(path), "%s/s", dir);
+    fd = bind_at(path, SOCK_SEQPACKET);
+    check_cleared(server, path, false);
+    close(fd); /* as if it was killed: the file stays */
+    check_cleared("net_memif0,role=client,socket=%s", path, false);
+    check_cleared("net_memif0,role=server,othersocket=%s", path, false);
+    check_cleared("net_memif0,role=server,socket=%s.not", path, false);
+    check_cleared(server, path, true);
+    fd = bind_at(path, SOCK_STREAM);
+    check_cleared(vhost, path, false);
+    close(fd);
+    check_cleared("net_vhost0,iface=%s,client=1", path, false);
+    check_cleared("net_virtio_user0,path=%s", path, false);
+    check_cleared(vhost, path, true);
+    fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    cr_assert_geq(fd, 0);
+    close(fd);
+    check_cleared(vhost, path, false); /* no socket: not ours to take */
+    cr_assert_eq(unlink(path), 0);
+    cr_assert_eq(rmdir(dir), 0);
 }
 
 /* ---- Several queues ---------------------------------------------------------------------------------- */
