@@ -86,6 +86,25 @@ static int set_icmp6_filter(struct engine *e, const struct app_session *s, const
     return engine_icmp6_filter(e, s->sid, cmd->slot, blocked);
 }
 
+/* TCP_FASTOPEN_KEY */
+static bool is_fastopen_key(const struct sg_cmd *cmd)
+{
+    return cmd->op == SG_CMD_SETOPT && cmd->arg0 == 6 && cmd->arg1 == 33;
+}
+
+/* One key, or two; `scope` says how many bytes they have. */
+static int set_fastopen_key(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd)
+{
+    struct fastopen_keys keys = {.count = cmd->scope / 16};
+
+    if (cmd->scope % 16)
+        return -EINVAL;
+    memcpy(keys.key[0], cmd->addr, 16);
+    memcpy(keys.key[1], &cmd->value, 8);
+    memcpy(keys.key[1] + 8, &cmd->value2, 8);
+    return engine_fastopen_keys(e, s->sid, cmd->slot, &keys);
+}
+
 /* Commands on a socket that exists: cmd->slot has been checked. */
 static int socket_command(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd,
                           uint64_t now_us, uint64_t *value)
@@ -112,6 +131,8 @@ static int socket_command(struct engine *e, const struct app_session *s, const s
             return set_addresses(e, s, cmd, now_us);
         if (is_icmp6_filter(cmd))
             return set_icmp6_filter(e, s, cmd);
+        if (is_fastopen_key(cmd))
+            return set_fastopen_key(e, s, cmd);
         return engine_setopt(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1, cmd->value, now_us);
     case SG_CMD_GETOPT:
         engine_clock(e, now_us);
@@ -135,7 +156,8 @@ int command_run(struct engine *e, const struct app_session *s, const struct sg_c
     if (cmd->op >= SG_CMD_COUNT)
         return -ENOSYS;
     /* Reserved fields are zero now, so that they can mean something later. */
-    if (cmd->flags || cmd->pad || (cmd->value2 && !names_addresses(cmd) && !is_icmp6_filter(cmd)))
+    if (cmd->flags || cmd->pad ||
+        (cmd->value2 && !names_addresses(cmd) && !is_icmp6_filter(cmd) && !is_fastopen_key(cmd)))
         return -EINVAL;
     if (cmd->op == SG_CMD_NOP)
         return 0;

@@ -199,6 +199,10 @@ const struct config_key config_keys[] = {
     {"tcp", "ecn", CONFIG_WORD, ENGINE(ecn), 0, 0, "accept", NULL, NULL,
      "explicit congestion notification: not at all, asked for, or only agreed to when peers ask",
      "off on accept"},
+    {"tcp", "fastopen_key", CONFIG_KEYS, ENGINE(fastopen_keys), 0, 0, "", NULL, NULL,
+     "key of Fast Open cookies, and an older one that is good too; empty: from the stored secret"},
+    {"tcp", "fastopen_no_cookie", CONFIG_WORD, ENGINE(fastopen_no_cookie), 0, 0, "off", NULL, NULL,
+     "who does without cookies in Fast Open, in closed networks", ENGINE_FO_NO_COOKIE_WORDS},
     {"tcp", "mtu_probing", CONFIG_WHEN, ENGINE(mtu_probing), 0, 0, "auto", NULL, NULL,
      "find out what a path carries without ICMP: when long packets vanish, always, never"},
     {"tcp", "mss_clamp", CONFIG_NUMBER, ENGINE(mss_clamp), 0, 65495, "0", NULL, NULL,
@@ -337,6 +341,9 @@ void config_allowed(const struct config_key *key, char *buf, size_t bytes)
     case CONFIG_WORD:
         (void)snprintf(buf, bytes, "one of: %s", key->words);
         break;
+    case CONFIG_KEYS:
+        (void)snprintf(buf, bytes, "KEY or KEY,KEY, each as 8-8-8-8 hexadecimal digits, or nothing");
+        break;
     case CONFIG_MAC:
         (void)snprintf(buf, bytes, "a unicast hardware address such as 02:00:00:00:00:01, or nothing");
         break;
@@ -463,6 +470,8 @@ static bool set_value(struct config *cfg, const struct config_key *key, const ch
     case CONFIG_GATEWAYS:
     case CONFIG_ROUTES:
         return config_list_add(cfg, key, value, true);
+    case CONFIG_KEYS:
+        return config_parse_keys(value, &cfg->engine.fastopen_keys);
     case CONFIG_MAC:
         cfg->mac_set = *value != '\0';
         return !*value || config_parse_mac(value, cfg->mac);

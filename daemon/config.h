@@ -125,6 +125,7 @@ enum config_type {
     CONFIG_LEVEL,  /* word of log_level_parse() */
     CONFIG_WHEN,   /* auto, always or never: enum engine_when */
     CONFIG_WORD,   /* one of `words`; its index is stored */
+    CONFIG_KEYS,   /* keys of Fast Open: one or two, or empty for none */
     CONFIG_MAC,    /* aa:bb:cc:dd:ee:ff, or empty for none */
 
     CONFIG_BOOL,     /* yes or no */

@@ -13,6 +13,9 @@ bool config_parse_digits(const char *text, unsigned base, uint64_t *ret, const c
 /** A unicast hardware address; false: it is none, and nothing is set. */
 bool config_parse_mac(const char *text, uint8_t ret[6]);
 
+/** One key or two with a comma between, or none; false: neither, and nothing is set. */
+bool config_parse_keys(const char *text, struct fastopen_keys *ret);
+
 /** Add what a value lists to a setting that config_is_list(), or with `afresh` put it in its place. All of it
  * or, when one item is wrong, nothing: false. */
 bool config_list_add(struct config *cfg, const struct config_key *key, const char *value, bool afresh);

@@ -102,6 +102,18 @@ enum engine_ecn {
     ENGINE_ECN_ACCEPT /* agreed to when peers ask */
 };
 
+/** Keys of Fast Open cookies (RFC 7413 4.1.2): the one in use, and one that is good too. */
+#define FASTOPEN_KEYS_MAX 2u
+struct fastopen_keys {
+    uint8_t key[FASTOPEN_KEYS_MAX][16];
+    uint32_t count; /* 0: the engine's own */
+};
+
+/* Who does without cookies in Fast Open, bits; the setting knows them by these words, in this order. */
+#define ENGINE_FO_NO_COOKIE_CLIENT 1u /* SYNs carry data, but no cookie */
+#define ENGINE_FO_NO_COOKIE_SERVER 2u /* data on SYNs is taken without */
+#define ENGINE_FO_NO_COOKIE_WORDS  "off client server both"
+
 /* Algorithms of congestion control: the names that TCP_CONGESTION and the setting know, in the order of
  * enum cc_id. The value of the option is the name itself: its first byte lowest, zeros behind it. */
 #define ENGINE_CONGESTION_WORDS "cubic reno bbr"
@@ -169,6 +181,8 @@ struct engine_config {
     uint8_t mtu_probing;         /* enum engine_when; ENGINE_AUTO: when long packets vanish (RFC 4821) */
     uint16_t mss_clamp;          /* largest segment offered and sent; 0: what the interface takes */
     uint8_t syncookies; /* enum engine_when; ENGINE_AUTO: when no request can be kept (RFC 4987 3.6) */
+    uint8_t fastopen_no_cookie; /* ENGINE_FO_NO_COOKIE_* of all sockets */
+    struct fastopen_keys fastopen_keys; /* of listeners that have none of their own */
     uint32_t challenge_ack_rate; /* challenge ACKs a second: 1000 (RFC 5961 7) */
 
     uint8_t secret[32];        /* unpredictable: keys ISNs, ports and hash tables */
@@ -308,6 +322,8 @@ int engine_mcast(struct engine *e, int sid, uint32_t slot, uint32_t name, const 
                  uint64_t now_us);
 /** ICMP6_FILTER of a raw IPv6 socket: a bit for each type that it doesn't hear (Linux's sense). */
 int engine_icmp6_filter(struct engine *e, int sid, uint32_t slot, const uint32_t blocked[8]);
+/** TCP_FASTOPEN_KEY, of a listener or before listen(). */
+int engine_fastopen_keys(struct engine *e, int sid, uint32_t slot, const struct fastopen_keys *keys);
 int engine_grant(struct engine *e, int sid, uint32_t slot);
 int engine_release(struct engine *e, int sid, uint32_t slot);
 

@@ -247,6 +247,7 @@ struct ring_next {
 #define SO_F_PKTINFO   (1u << 10) /* datagrams: IP_PKTINFO, IPV6_RECVPKTINFO */
 #define SO_F_RECVTTL   (1u << 11) /* IP_RECVTTL, IPV6_RECVHOPLIMIT */
 #define SO_F_RECVTOS   (1u << 12) /* IP_RECVTOS, IPV6_RECVTCLASS */
+#define SO_F_NO_COOKIE (1u << 13) /* TCP_FASTOPEN_NO_COOKIE */
 #define SO_F_FASTOPEN  (1u << 14) /* TCP_FASTOPEN_CONNECT */
 #define SO_F_V6ONLY    (1u << 15)
 /* In the upper half of the same word, so that accepted connections inherit them. */

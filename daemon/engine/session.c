@@ -299,6 +299,7 @@ static int to_listener(struct engine *e, struct sock *s, uint32_t backlog, uint3
     l->s.bind_next = 0;
     l->s.sess_next = l->s.sess_prev = 0;
     l->inherit = c->o;
+    l->fo_keys = tcp_rare_get(e, c)->fo_keys;
     l->backlog = backlog;
     l->overflow = (uint8_t)overflow;
     l->queue_head = l->queue_tail = NIL;

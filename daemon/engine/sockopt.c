@@ -611,6 +611,7 @@ static const struct opt table[] = {
     {L_TCP, 18, ON_TCP, 0, 0, INT32_MAX, "TCP_USER_TIMEOUT", set_user_timeout, get_user_timeout},
     {L_TCP, 23, ON_TCP, 0, 0, INT32_MAX, "TCP_FASTOPEN", set_fastopen, get_fastopen},
     {L_TCP, 30, ON_TCP, SO_F_FASTOPEN, ANY, "TCP_FASTOPEN_CONNECT", set_nothing, NULL},
+    {L_TCP, 34, ON_TCP, SO_F_NO_COOKIE, 0, 1, "TCP_FASTOPEN_NO_COOKIE", set_nothing, NULL},
 
     {L_UDP, 103, ON_UDP, 0, 0, UINT16_MAX, "UDP_SEGMENT", udp_set_segment, udp_get_segment},
 

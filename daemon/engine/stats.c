@@ -127,6 +127,7 @@ static const char *const name[] = {
     [ST_TCP_FASTOPEN_PASSIVE_FAIL] = "TcpFastOpenPassiveFail",
     [ST_TCP_FASTOPEN_LISTEN_OVERFLOW] = "TcpFastOpenListenOverflow",
     [ST_TCP_FASTOPEN_COOKIE_REQD] = "TcpFastOpenCookieReqd",
+    [ST_TCP_FASTOPEN_BLACKHOLE] = "TcpFastOpenBlackhole",
     [ST_TCP_COOKIES_SENT] = "TcpSyncookiesSent",
     [ST_TCP_COOKIES_RECV] = "TcpSyncookiesRecv",
     [ST_TCP_COOKIES_FAILED] = "TcpSyncookiesFailed",

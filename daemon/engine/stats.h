@@ -138,6 +138,7 @@ enum stat {
     ST_TCP_FASTOPEN_PASSIVE_FAIL,
     ST_TCP_FASTOPEN_LISTEN_OVERFLOW,
     ST_TCP_FASTOPEN_COOKIE_REQD,
+    ST_TCP_FASTOPEN_BLACKHOLE, /* times that a path was found to swallow what follows data on a SYN */
     ST_TCP_COOKIES_SENT,
     ST_TCP_COOKIES_RECV,
     ST_TCP_COOKIES_FAILED, /* an ACK that brought no good one, while there were some about */

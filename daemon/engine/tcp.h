@@ -47,6 +47,7 @@ struct tcp_listener {
     uint32_t fo_pending;  /* connections with TF_FASTOPEN */
     uint32_t fo_reset[2]; /* those that were reset in this period and the one before (RFC 7413 5.1) */
     uint64_t fo_period;
+    struct fastopen_keys fo_keys;
     uint64_t cookie_us;             /* when a SYN cookie was last sent; 0: never */
     struct tcp_options_set inherit; /* what accepted connections start with */
 };
@@ -122,16 +123,21 @@ static_assert(sizeof(struct tcp_buf) == 64, "one cache line");
 
 /** Counters that seldom change (tcp_tally.h). */
 struct tcp_rare {
-    uint64_t bytes_retrans;
-    uint32_t dsacks;                   /* duplicates that the peer reported */
-    uint32_t ooo_segs;                 /* segments that arrived beyond a hole */
-    uint32_t reord_seen;               /* segments that were acknowledged after later ones */
-    uint32_t rwnd_ticks, sndbuf_ticks; /* LIMIT_RWND and LIMIT_SNDBUF so far */
-    uint32_t delivered_ce;             /* segments whose ACK echoed a congestion mark */
-    uint16_t reordering;               /* the farthest that one came late, in segments; 0: none did */
-    bool syn_data;                     /* data on the SYN was taken, ours or the peer's */
-    uint8_t fastopen_fail;             /* enum fastopen_fail */
-    uint32_t pad;
+    union {
+        struct {
+            uint64_t bytes_retrans;
+            uint32_t dsacks;                   /* duplicates that the peer reported */
+            uint32_t ooo_segs;                 /* segments that arrived beyond a hole */
+            uint32_t reord_seen;               /* segments that were acknowledged after later ones */
+            uint32_t rwnd_ticks, sndbuf_ticks; /* LIMIT_RWND and LIMIT_SNDBUF so far */
+            uint32_t delivered_ce;             /* segments whose ACK echoed a congestion mark */
+            uint16_t reordering;               /* the farthest that one came late, in segments; 0: none did */
+            bool syn_data;                     /* data on the SYN was taken, ours or the peer's */
+            uint8_t fastopen_fail;             /* enum fastopen_fail */
+            uint32_t pad;
+        };
+        struct fastopen_keys fo_keys; /* before listen(): those that the listener will have */
+    };
 };
 
 static_assert(sizeof(struct tcp_rare) == 40, "no padding");
@@ -629,10 +635,17 @@ uint32_t tcp_cookie_make(struct engine *e, struct tcp_listener *l, struct tcp_re
 bool tcp_cookie_check(struct engine *e, const struct tcp_listener *l, struct tcp_req *r,
                       const struct tcp_seg *s);
 
-/* tcp_fastopen.c */
+/* tcp_fastopen_key.c */
 #define TCP_FASTOPEN_COOKIE 8u /* bytes of the cookies that we give */
-void tcp_fastopen_cookie(const struct engine *e, const struct flow_key *k,
+/** The cookie that a listener (NULL: it is gone) gives out. */
+void tcp_fastopen_cookie(const struct engine *e, const struct tcp_listener *l, const struct flow_key *k,
                          uint8_t cookie[TCP_FASTOPEN_COOKIE]);
+enum fastopen_cookie { FO_COOKIE_BAD, FO_COOKIE_OLD, FO_COOKIE_GOOD };
+/** What is the cookie on this SYN worth? */
+enum fastopen_cookie tcp_fastopen_check(const struct engine *e, const struct tcp_listener *l,
+                                        const struct flow_key *k, const struct tcp_seg *s);
+
+/* tcp_fastopen.c */
 /** A SYN for a listener. True: it was dealt with; else go on, the request says whether to send a cookie. */
 bool tcp_fastopen_syn(struct engine *e, struct tcp_listener *l, struct tcp_req *r, const struct tcp_seg *s);
 /** The handshake of a connection with TF_FASTOPEN is over, for good or bad. */
@@ -655,6 +668,8 @@ struct tcp_reply;
 void tcp_fastopen_option(struct engine *e, struct tcp_conn *c, struct tcp_reply *r);
 /** Nobody answered a SYN with data. */
 void tcp_fastopen_lost(struct engine *e, struct tcp_conn *c);
+/** A time-out of an open connection: is something on the way swallowing what follows data on a SYN? */
+void tcp_fastopen_timeout(struct engine *e, struct tcp_conn *c);
 /** Our SYN is acknowledged, with or without the data on it. */
 void tcp_syn_acked(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s);
 

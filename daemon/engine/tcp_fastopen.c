@@ -4,48 +4,13 @@
  * data the application may read, and answer, before the handshake is complete.
  *
  * The connection is in SYN_RCVD with TF_FASTOPEN until the peer's ACK; snd_una is already past the SYN, and
- * the retransmission timer is the SYN-ACK's. A cookie is a keyed hash of both addresses. The key changes each
- * day; cookies of the day before are good too, and answered with a new one (4.1.2).
+ * the retransmission timer is the SYN-ACK's. Cookies are tcp_fastopen_key.c's. In closed networks a server
+ * may do without them (TCP_FASTOPEN_NO_COOKIE): then anybody can have it make connections by SYNs alone.
  */
 #include "daemon/engine/engine_int.h"
 
-#define KEY_PERIOD_US   (UINT64_C(24) * 3600 * 1000000)
 /* RFC 7413 5.1: a pending request that was reset counts as long as its SYN-ACKs would have gone on. */
 #define RESET_PERIOD_US 60000000u
-
-static uint64_t cookie_of(const struct engine *e, const struct flow_key *k, uint64_t period)
-{
-    uint64_t w[5];
-
-    memcpy(&w[0], k->local.ip, 16);
-    memcpy(&w[2], k->remote.ip, 16);
-    w[4] = period;
-    return sip_words(&e->tcp.fastopen_key, w, 5, 2, 4);
-}
-
-void tcp_fastopen_cookie(const struct engine *e, const struct flow_key *k,
-                         uint8_t cookie[TCP_FASTOPEN_COOKIE])
-{
-    uint64_t c = cookie_of(e, k, e->now_us / KEY_PERIOD_US);
-
-    memcpy(cookie, &c, TCP_FASTOPEN_COOKIE);
-}
-
-enum cookie_state { COOKIE_BAD, COOKIE_OLD, COOKIE_GOOD };
-
-static enum cookie_state check_cookie(const struct engine *e, const struct flow_key *k,
-                                      const struct tcp_seg *s)
-{
-    uint64_t period = e->now_us / KEY_PERIOD_US;
-    uint64_t c;
-
-    if (s->fo_len != TCP_FASTOPEN_COOKIE)
-        return COOKIE_BAD;
-    memcpy(&c, s->fo, TCP_FASTOPEN_COOKIE);
-    if (c == cookie_of(e, k, period))
-        return COOKIE_GOOD;
-    return period && c == cookie_of(e, k, period - 1) ? COOKIE_OLD : COOKIE_BAD;
-}
 
 /* Those that were reset lately: in this period and the one before. */
 static void rotate_resets(struct tcp_listener *l, uint64_t now_us)
@@ -92,20 +57,28 @@ static void start_child(struct engine *e, struct tcp_conn *c, const struct tcp_s
     tcp_rto_restart(e, c);
 }
 
+static bool needs_cookie(const struct engine *e, const struct tcp_listener *l)
+{
+    return !(l->s.opts & SO_F_NO_COOKIE) && !(e->cfg.fastopen_no_cookie & ENGINE_FO_NO_COOKIE_SERVER);
+}
+
 bool tcp_fastopen_syn(struct engine *e, struct tcp_listener *l, struct tcp_req *r, const struct tcp_seg *s)
 {
-    enum cookie_state state;
+    enum fastopen_cookie state = FO_COOKIE_GOOD;
+    bool needs = needs_cookie(e, l);
     struct tcp_conn *c;
 
-    if (!s->has_fo || !l->inherit.fastopen)
+    if (!l->inherit.fastopen || (!s->has_fo && (needs || !s->len)))
         return false;
-    if (!s->fo_len) { /* 4.1.1: a request for a cookie */
+    if (s->has_fo && !s->fo_len) /* 4.1.1: a request for a cookie */
         stat_inc(&e->stats, ST_TCP_FASTOPEN_COOKIE_REQD);
+    if (needs && !s->fo_len) {
         r->flags |= REQ_FASTOPEN;
         return false;
     }
-    state = check_cookie(e, &r->key, s);
-    if (state == COOKIE_BAD) { /* 4.2.2: a new one, and the handshake as ever; the data comes again. */
+    if (needs)
+        state = tcp_fastopen_check(e, l, &r->key, s);
+    if (state == FO_COOKIE_BAD) { /* 4.2.2: a new one, and the handshake as ever; the data comes again. */
         stat_inc(&e->stats, ST_TCP_FASTOPEN_PASSIVE_FAIL);
         r->flags |= REQ_FASTOPEN;
         return false;
@@ -120,7 +93,7 @@ bool tcp_fastopen_syn(struct engine *e, struct tcp_listener *l, struct tcp_req *
         return true;
     stat_inc(&e->stats, ST_TCP_FASTOPEN_PASSIVE);
     l->fo_pending++;
-    if (state == COOKIE_OLD)
+    if (state == FO_COOKIE_OLD)
         c->flags |= TF_FASTOPEN_OPT;
     start_child(e, c, s);
     return true;

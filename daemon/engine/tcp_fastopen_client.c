@@ -9,13 +9,16 @@
  */
 #include "daemon/engine/engine_int.h"
 
-#define SETS         256u
-#define WAYS         4u
+#define SETS                256u
+#define WAYS                4u
 /* Data that fits a frame's own memory beside the header. */
-#define SYN_DATA_MAX (PKT_LINEAR_MAX - PKT_HEADROOM - TCP_HDR_BYTES - TCP_OPT_BYTES_MAX)
+#define SYN_DATA_MAX        (PKT_LINEAR_MAX - PKT_HEADROOM - TCP_HDR_BYTES - TCP_OPT_BYTES_MAX)
 /* After a SYN with data was lost, plain SYNs for this long, doubled each time (RFC 7413 4.1.3.1). */
-#define AVOID_US     UINT64_C(60000000)
-#define AVOID_SHIFT  6u
+#define AVOID_US            UINT64_C(60000000)
+#define AVOID_SHIFT         6u
+/* So many time-outs in a row after data on a SYN, and never data of the peer's: something on the way let the
+ * SYN pass and swallows the rest (4.1.3.1; Linux takes as many). */
+#define BLACK_HOLE_TIMEOUTS 3u
 
 size_t tcp_fastopen_bytes(void)
 {
@@ -65,6 +68,11 @@ static bool avoided(const struct engine *e, const struct fo_entry *x)
     return x->losses && e->now_us - x->lost_us < AVOID_US << (shift - 1);
 }
 
+static bool needs_cookie(const struct engine *e, const struct tcp_conn *c)
+{
+    return !(c->s.opts & SO_F_NO_COOKIE) && !(e->cfg.fastopen_no_cookie & ENGINE_FO_NO_COOKIE_CLIENT);
+}
+
 bool tcp_fastopen_connect(struct engine *e, struct tcp_conn *c)
 {
     const struct fo_entry *x;
@@ -74,21 +82,24 @@ bool tcp_fastopen_connect(struct engine *e, struct tcp_conn *c)
     x = find(e, c);
     if (x && avoided(e, x))
         return false;
-    c->flags |= TF_FASTOPEN_OPT;
-    if (!x || !x->cookie_len) {
-        tcp_rare_of(e, c)->fastopen_fail = FO_NO_COOKIE;
-        return false;
+    if (needs_cookie(e, c)) {
+        c->flags |= TF_FASTOPEN_OPT;
+        if (!x || !x->cookie_len) {
+            tcp_rare_of(e, c)->fastopen_fail = FO_NO_COOKIE;
+            return false;
+        }
     }
     c->flags |= TF_SYN_DEFERRED;
     c->s.pub_state = SG_ST_CONNECTED; /* as far as the application can see: it may send */
     return true;
 }
 
-/* Data that may ride on the SYN: a segment of the MSS that was seen last, with all options (4.2.1). */
+/* Data that may ride on the SYN: a segment of the MSS that was seen last, with all options (4.2.1). Where
+ * cookies are done without, so is its default, as in Linux. */
 static uint32_t syn_room(const struct engine *e, const struct tcp_conn *c, const struct fo_entry *x)
 {
-    uint32_t mss = x->mss ? x->mss : TCP_MSS_DEFAULT;
     uint32_t own = tcp_adv_mss(e, &c->s.remote);
+    uint32_t mss = x && x->mss ? x->mss : needs_cookie(e, c) ? TCP_MSS_DEFAULT : own;
 
     if (mss > own)
         mss = own;
@@ -105,7 +116,7 @@ void tcp_fastopen_start(struct engine *e, struct tcp_conn *c)
     uint64_t len = c->s.tx.tail - c->s.tx.head;
 
     c->flags &= ~TF_SYN_DEFERRED;
-    if (x && x->cookie_len && len) {
+    if (len && (!needs_cookie(e, c) || (x && x->cookie_len))) {
         uint32_t room = syn_room(e, c, x);
 
         c->snd_nxt += len < room ? (uint32_t)len : room;
@@ -120,16 +131,18 @@ void tcp_fastopen_option(struct engine *e, struct tcp_conn *c, struct tcp_reply 
 {
     const struct fo_entry *x;
 
-    if (c->total_retrans || !(c->flags & TF_FASTOPEN_OPT))
+    if (c->total_retrans)
         return; /* Sent again, it is a plain SYN (4.2.1): something on the way may mind the option. */
-    r->has_fo = true;
+    r->has_fo = c->flags & TF_FASTOPEN_OPT;
     if (!(c->flags & TF_SYN_DATA))
         return;
-    x = find(e, c);
-    if (!x || !x->cookie_len)
-        return; /* It was pushed out meanwhile. */
-    r->fo = x->cookie;
-    r->fo_len = x->cookie_len;
+    if (r->has_fo) {
+        x = find(e, c);
+        if (!x || !x->cookie_len)
+            return; /* It was pushed out meanwhile. */
+        r->fo = x->cookie;
+        r->fo_len = x->cookie_len;
+    }
     r->data_of = c;
     r->len = c->snd_nxt - c->iss - 1;
 }
@@ -146,16 +159,26 @@ void tcp_fastopen_lost(struct engine *e, struct tcp_conn *c)
     x->lost_us = e->now_us;
 }
 
+void tcp_fastopen_timeout(struct engine *e, struct tcp_conn *c)
+{
+    if (c->backoff != BLACK_HOLE_TIMEOUTS || !(c->flags & TF_SYN_DATA) || c->data_segs_in)
+        return;
+    tcp_fastopen_lost(e, c);
+    stat_inc(&e->stats, ST_TCP_FASTOPEN_BLACKHOLE);
+}
+
 /* The SYN was acknowledged, and `acked` bytes of data on it. */
 static void learn(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, uint32_t acked)
 {
     struct fo_entry *x;
 
-    if (s->has_fo && s->fo_len) {
+    if (!(c->flags & TF_FASTOPEN_OPT) || (s->has_fo && s->fo_len)) {
         x = find_or_make(e, c);
+        x->mss = s->has_mss ? s->mss : 0;
+    }
+    if (c->flags & TF_FASTOPEN_OPT && s->has_fo && s->fo_len) {
         memcpy(x->cookie, s->fo, s->fo_len);
         x->cookie_len = s->fo_len;
-        x->mss = s->has_mss ? s->mss : 0;
         x->losses = 0;
     } else if (c->total_retrans && !acked) {
         tcp_fastopen_lost(e, c);

@@ -158,7 +158,7 @@ static void send_synack(struct engine *e, const struct tcp_req *r, uint32_t tsva
     if (l->inherit.user_mss && l->inherit.user_mss < t.mss)
         t.mss = l->inherit.user_mss;
     if (r->flags & REQ_FASTOPEN) {
-        tcp_fastopen_cookie(e, &r->key, cookie);
+        tcp_fastopen_cookie(e, l, &r->key, cookie);
         t.has_fo = true;
         t.fo = cookie;
         t.fo_len = sizeof(cookie);

@@ -267,7 +267,7 @@ void tcp_send_syn(struct engine *e, struct tcp_conn *c)
         if (seq_gt(c->rcv_nxt + wnd, c->rcv_adv))
             c->rcv_adv = c->rcv_nxt + wnd;
         if (c->flags & TF_FASTOPEN_OPT && c->flags & TF_FASTOPEN) {
-            tcp_fastopen_cookie(e, &k, cookie);
+            tcp_fastopen_cookie(e, c->listener == NIL ? NULL : &e->tcp.listeners[c->listener], &k, cookie);
             r.has_fo = true;
             r.fo = cookie;
             r.fo_len = sizeof(cookie);

@@ -189,6 +189,7 @@ static bool rexmit_due(struct engine *e, struct tcp_conn *c)
         tcp_send_syn(e, c);
     } else {
         tcp_probe_timeout(e, c);
+        tcp_fastopen_timeout(e, c);
         tcp_recovery_timeout(e, c);
         tcp_output_schedule(e, c);
     }

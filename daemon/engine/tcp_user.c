@@ -75,6 +75,7 @@ int tcp_user_connect(struct engine *e, struct tcp_conn *c, const struct ip_ep *r
     c->flags |= (e->cfg.timestamps ? TF_TS : 0) | TF_SACK | TF_WSCALE;
     if (e->cfg.ecn == ENGINE_ECN_ON)
         c->ecn = ECN_SEND | ECN_TAKE;
+    c->flags &= ~TF_RARE; /* Keys for a listener lay there. */
     tcp_state_set(c, TCPS_SYN_SENT);
     c->s.pub_state = SG_ST_CONNECTING;
     tcp_tx_start(e, c);

@@ -76,6 +76,9 @@ struct sg_cmd {
  * scope: number of the interface, from 1 on; 0: by its address, or chosen by the daemon.
  *
  * SETOPT of ICMP6_FILTER (level 58, name 1) carries the 32 bytes of the filter in addr, value and value2.
+ *
+ * SETOPT of TCP_FASTOPEN_KEY (level 6, name 33) carries one key in addr, or a second one in value and value2
+ * too; scope: 16 or 32, their bytes.
  */
 
 static_assert(sizeof(struct sg_cmd) == 64, "one cache line");

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <linux/tcp.h>
 #include <stdarg.h>
 #include <string.h>
 #include <stdlib.h>
@@ -106,6 +107,9 @@ static int do_listen(void *self, int fd, int backlog)
     (void)self;
     pd_enter();
     f = pd_fd_get(fd, PD_SOCKET);
+    if (f && pd.fastopen_listeners && f->type == SOCK_STREAM)
+        (void)engine_setopt(pd.h.e, pd.h.sid, f->slot, IPPROTO_TCP, TCP_FASTOPEN,
+                            backlog < 0 ? 0 : (uint64_t)backlog, pd.h.now_us);
     if (f) /* As in Linux, one more may wait than was asked for. */
         rc = (int)pd_result(app_listen(&pd.h, f->slot, backlog < 0 ? 1 : (uint32_t)backlog + 1));
     pd_leave();

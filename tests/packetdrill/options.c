@@ -36,6 +36,17 @@ static int set_timeout(struct pd_fd *f, int name, const void *value, socklen_t b
     return 0;
 }
 
+/* TCP_FASTOPEN_KEY: one key or two. */
+static int set_keys(const struct pd_fd *f, const void *value, socklen_t bytes)
+{
+    struct fastopen_keys k = {.count = bytes / sizeof(k.key[0])};
+
+    if (bytes != sizeof(k.key[0]) && bytes != sizeof(k.key))
+        return -EINVAL;
+    memcpy(k.key, value, bytes);
+    return engine_fastopen_keys(pd.h.e, pd.h.sid, f->slot, &k);
+}
+
 static int set_option(struct pd_fd *f, int level, int name, const void *value, socklen_t bytes)
 {
     uint64_t v;
@@ -46,6 +57,8 @@ static int set_option(struct pd_fd *f, int level, int name, const void *value, s
         return set_timeout(f, name, value, bytes);
     if (!value)
         return -EFAULT;
+    if (level == IPPROTO_TCP && name == TCP_FASTOPEN_KEY)
+        return set_keys(f, value, bytes);
     if (level == SOL_IP && bytes && bytes < sizeof(word)) /* as Linux has it, a byte will do */
         word = *(const unsigned char *)value;
     else if (bytes < sizeof(word))

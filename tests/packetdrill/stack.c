@@ -88,12 +88,40 @@ static uint8_t congestion_of(const char *name, uint8_t other)
     return other;
 }
 
+/* Linux's bits of net.ipv4.tcp_fastopen. */
+static void fastopen_take(unsigned long bits)
+{
+    pd.fastopen_off = !(bits & 1);
+    pd.fastopen_listeners = bits & 0x400;
+    pd.cfg.fastopen_no_cookie = (uint8_t)((bits & 4 ? ENGINE_FO_NO_COOKIE_CLIENT : 0) |
+                                          (bits & 0x200 ? ENGINE_FO_NO_COOKIE_SERVER : 0));
+}
+
+/* "KEY" or "KEY,KEY", each of four numbers whose lowest byte is the key's first. */
+static void fastopen_keys_take(const char *value)
+{
+    struct fastopen_keys k = {.count = 0};
+    unsigned n[4];
+
+    while (k.count < FASTOPEN_KEYS_MAX && value &&
+           sscanf(value, "%8x-%8x-%8x-%8x", &n[0], &n[1], &n[2], &n[3]) == 4) {
+        memcpy(k.key[k.count++], n, sizeof(n));
+        value = strchr(value, ',');
+        value += value != NULL;
+    }
+    pd.cfg.fastopen_keys = k;
+}
+
 /* One line of the settings file: the kernel's name of a setting, and what the script wants it to be. */
 static void setting_take(const char *name, const char *value)
 {
     unsigned long n[3] = {0};
     int fields = sscanf(value, "%lu%*[ ,\t]%lu%*[ ,\t]%lu", &n[0], &n[1], &n[2]);
 
+    if (strcmp(name, "tcp_fastopen") == 0)
+        fastopen_take(strtoul(value, NULL, 0));
+    if (strcmp(name, "tcp_fastopen_key") == 0)
+        fastopen_keys_take(value);
     if (strcmp(name, "tcp_congestion_control") == 0)
         pd.cfg.congestion = congestion_of(value, pd.cfg.congestion);
     if (fields < 1)

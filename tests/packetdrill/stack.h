@@ -75,8 +75,10 @@ struct pd_stack {
     uint64_t call_deadline_us; /* when the call that sleeps times out */
     unsigned reads;            /* of the clock, since anything else was done */
     bool started;
-    bool cut;          /* the device cuts frames larger than the MTU before packetdrill sees them */
-    uint64_t start_us; /* the clock until the engine starts */
+    bool fastopen_off;       /* no Fast Open for clients */
+    bool fastopen_listeners; /* for every listener, as Linux has it on request */
+    bool cut;                /* the device cuts frames larger than the MTU before packetdrill sees them */
+    uint64_t start_us;       /* the clock until the engine starts */
     struct host h;
     struct engine_config cfg;
     struct in_addr local, gateway;

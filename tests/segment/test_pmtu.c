@@ -225,6 +225,45 @@ Test(mtu_disc, connections_inherit_it_from_their_listener)
     peer_stop(&p);
 }
 
+Test(mtu_disc, holds_for_the_syn)
+{
+    struct peer p;
+    uint32_t s;
+
+    peer_start(&p, NULL);
+    s = app_socket(&p.h, SG_SOCK_STREAM);
+    discover(&p, s, MTU_DISC_DONT);
+    cr_assert_eq(app_connect(&p.h, s, 1, PEER_PORT), 0);
+    p.host_port = p.h.slots[s].n.local_port;
+    seg_expect(&p, .flags = TCP_SYN);
+    cr_assert(!p.last_df);
+    peer_stop(&p);
+}
+
+static void probes_always(struct engine_config *cfg)
+{
+    cfg->mtu_probing = ENGINE_ALWAYS;
+}
+
+/* RFC 4821 3: packets that routers may cut tell nothing about the path. */
+Test(mtu_disc, path_is_not_searched_by_packets_that_may_be_cut)
+{
+    for (unsigned how = MTU_DISC_DONT; how <= MTU_DISC_OMIT; how++) {
+        bool probes = how == MTU_DISC_WANT || how == MTU_DISC_DO;
+        struct peer p;
+
+        peer_start(&p, probes_always);
+        peer_listen(&p, 8);
+        discover(&p, p.listener, (enum mtu_disc)how);
+        seg_send(&p, (struct seg){.flags = TCP_SYN, .mss = 1460});
+        seg_expect(&p, .flags = TCP_SYN | TCP_ACK);
+        seg_send(&p, (struct seg){.flags = TCP_ACK, .seq = 1, .ack = 1});
+        p.slot = (uint32_t)app_accept(&p.h, p.listener);
+        cr_assert_eq(mss(&p), probes ? 1024 : 1460, "%u", how);
+        peer_stop(&p);
+    }
+}
+
 Test(mtu_disc, segments_of_interface_and_omit_stay_those_of_the_link)
 {
     for (unsigned how = MTU_DISC_DONT; how <= MTU_DISC_OMIT; how++) {

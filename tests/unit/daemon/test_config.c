@@ -296,6 +296,37 @@ Test(config, lists_may_be_repeated_in_a_file)
     cr_assert(cfg.addresses.count == 2, "the default is gone, both of the file are there");
 }
 
+Test(config, keys_of_fast_open)
+{
+    static const char *const bad[] = {
+        "a1a1a1a1",
+        "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d",
+        "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4,",
+        "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d40",
+        "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4dg",
+        "1-2-3-4",
+        "0x1a1a1a-b2b2b2b2-c3c3c3c3-d4d4d4d4",
+        "00000000-00000000-00000000-00000000,00000000-00000000-00000000-00000000,00000000-00000000-00000000-"
+        "00000000"};
+    const struct fastopen_keys *k;
+    struct config cfg;
+
+    config_init(&cfg);
+    k = &cfg.engine.fastopen_keys;
+    cr_assert(set(&cfg, "tcp", "fastopen_key", "a0bf63f7-ed803d81-cd641d30-cebc4a90") == 0);
+    cr_assert_eq(k->count, 1);
+    cr_assert_arr_eq(k->key[0], "\xf7\x63\xbf\xa0\x81\x3d\x80\xed\x30\x1d\x64\xcd\x90\x4a\xbc\xce", 16);
+    cr_assert(set(&cfg, "tcp", "fastopen_key",
+                  "00000000-00000000-00000000-00000000,a0bf63f7-ed803d81-cd641d30-cebc4a90") == 0);
+    cr_assert_eq(k->count, 2);
+    cr_assert_eq(k->key[1][0], 0xf7);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        cr_assert(set(&cfg, "tcp", "fastopen_key", bad[i]) == -EINVAL, "\"%s\"", bad[i]);
+    cr_assert_eq(k->count, 2);
+    cr_assert(set(&cfg, "tcp", "fastopen_key", "") == 0);
+    cr_assert_eq(k->count, 0);
+}
+
 Test(config, mac)
 {
     static const char *bad[] = {"01:00:00:00:00:01", "00:00:00:00:00:00",    "02:00:00:00:00",
