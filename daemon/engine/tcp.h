@@ -661,6 +661,8 @@ static inline bool tcp_fastopen_pending(const struct tcp_conn *c)
 size_t tcp_fastopen_bytes(void);
 /** At connect. True: the SYN waits for the first data. */
 bool tcp_fastopen_connect(struct engine *e, struct tcp_conn *c);
+/** Bytes of data that may ride on the SYN; 0: there is no cookie. */
+uint32_t tcp_fastopen_room(struct engine *e, struct tcp_conn *c);
 /** Send the SYN that waited, with what data there is. */
 void tcp_fastopen_start(struct engine *e, struct tcp_conn *c);
 /** Cookie, or the request for one, and data of a SYN. */

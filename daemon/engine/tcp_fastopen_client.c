@@ -110,15 +110,20 @@ static uint32_t syn_room(const struct engine *e, const struct tcp_conn *c, const
     return mss > TCP_OPT_BYTES_MAX ? mss - TCP_OPT_BYTES_MAX : 0;
 }
 
-void tcp_fastopen_start(struct engine *e, struct tcp_conn *c)
+uint32_t tcp_fastopen_room(struct engine *e, struct tcp_conn *c)
 {
     const struct fo_entry *x = find(e, c);
+
+    return needs_cookie(e, c) && (!x || !x->cookie_len) ? 0 : syn_room(e, c, x);
+}
+
+void tcp_fastopen_start(struct engine *e, struct tcp_conn *c)
+{
     uint64_t len = c->s.tx.tail - c->s.tx.head;
+    uint32_t room = len ? tcp_fastopen_room(e, c) : 0;
 
     c->flags &= ~TF_SYN_DEFERRED;
-    if (len && (!needs_cookie(e, c) || (x && x->cookie_len))) {
-        uint32_t room = syn_room(e, c, x);
-
+    if (room) {
         c->snd_nxt += len < room ? (uint32_t)len : room;
         c->flags |= TF_SYN_DATA;
     }
@@ -129,20 +134,17 @@ void tcp_fastopen_start(struct engine *e, struct tcp_conn *c)
 
 void tcp_fastopen_option(struct engine *e, struct tcp_conn *c, struct tcp_reply *r)
 {
-    const struct fo_entry *x;
+    const struct fo_entry *x = find(e, c);
 
     if (c->total_retrans)
         return; /* Sent again, it is a plain SYN (4.2.1): something on the way may mind the option. */
     r->has_fo = c->flags & TF_FASTOPEN_OPT;
-    if (!(c->flags & TF_SYN_DATA))
-        return;
-    if (r->has_fo) {
-        x = find(e, c);
-        if (!x || !x->cookie_len)
-            return; /* It was pushed out meanwhile. */
+    if (r->has_fo && x && x->cookie_len) {
         r->fo = x->cookie;
         r->fo_len = x->cookie_len;
     }
+    if (!(c->flags & TF_SYN_DATA) || (r->has_fo && !r->fo_len))
+        return; /* None, or its cookie was pushed out meanwhile. */
     r->data_of = c;
     r->len = c->snd_nxt - c->iss - 1;
 }
@@ -170,13 +172,12 @@ void tcp_fastopen_timeout(struct engine *e, struct tcp_conn *c)
 /* The SYN was acknowledged, and `acked` bytes of data on it. */
 static void learn(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s, uint32_t acked)
 {
-    struct fo_entry *x;
+    bool asked = c->flags & TF_FASTOPEN_OPT, cookie = asked && s->has_fo && s->fo_len;
+    struct fo_entry *x = cookie || !asked ? find_or_make(e, c) : find(e, c);
 
-    if (!(c->flags & TF_FASTOPEN_OPT) || (s->has_fo && s->fo_len)) {
-        x = find_or_make(e, c);
+    if (x) /* The newest MSS counts (4.1.3), whether a cookie comes with it or not. */
         x->mss = s->has_mss ? s->mss : 0;
-    }
-    if (c->flags & TF_FASTOPEN_OPT && s->has_fo && s->fo_len) {
+    if (cookie) {
         memcpy(x->cookie, s->fo, s->fo_len);
         x->cookie_len = s->fo_len;
         x->losses = 0;

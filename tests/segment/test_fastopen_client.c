@@ -76,6 +76,44 @@ Test(fastopen_client, the_first_data_rides_on_the_syn)
     }
 }
 
+/* RFC 7413 4.1.3: the newest MSS of the server counts, with a new cookie or without. */
+Test(fastopen_client, the_mss_of_every_syn_ack_is_kept)
+{
+    struct peer p;
+    struct seg s;
+
+    peer_start(&p, NULL);
+    learn(&p, 8, 1460);
+    connect_fast(&p);
+    peer_write(&p, 2000);
+    seg_expect(&p, .flags = TCP_SYN, .len = 1420);
+    s = syn_ack(1421, 0);
+    s.mss = 940;
+    seg_send(&p, s);
+    seg_drain(&p);
+    seg_send(&p, (struct seg){.flags = TCP_RST, .seq = 1});
+    connect_fast(&p);
+    peer_write(&p, 2000);
+    s = seg_expect(&p, .flags = TCP_SYN, .len = 900);
+    cr_assert_eq(s.fo_len, 8);
+    peer_stop(&p);
+}
+
+/* A SYN that waited for data and is to go without shows the cookie all the same. */
+Test(fastopen_client, a_syn_without_data_shows_the_cookie)
+{
+    struct peer p;
+    struct seg s;
+
+    peer_start(&p, NULL);
+    learn(&p, 8, 1460);
+    connect_fast(&p);
+    cr_assert_eq(app_shutdown(&p.h, p.slot, SG_SHUT_WR), 0);
+    s = seg_expect(&p, .flags = TCP_SYN, .check = C_LEN);
+    cr_assert(s.fo_len == 8 && !memcmp(s.cookie, the_cookie, 8));
+    peer_stop(&p);
+}
+
 /* RFC 7413 4.2.1: what the SYN-ACK does not acknowledge goes out at once, as data. */
 Test(fastopen_client, data_that_was_not_taken_is_sent_again)
 {
