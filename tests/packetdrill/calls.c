@@ -176,6 +176,8 @@ static int connect_stream(struct pd_fd *f, const struct ip_ep *remote)
     uint64_t deadline = f->snd_us == PD_NEVER ? PD_NEVER : pd.h.now_us + f->snd_us;
     bool fresh = !f->connecting;
 
+    if (f->fast == PD_FAST_SYN && pd_syn_sent(f))
+        return -EALREADY;
     if (fresh) {
         int rc = done(engine_connect(pd.h.e, pd.h.sid, f->slot, remote, pd.h.now_us));
 
@@ -183,6 +185,7 @@ static int connect_stream(struct pd_fd *f, const struct ip_ep *remote)
             return rc;
         f->connecting = true;
     }
+    f->fast = pd_slot(f)->d.state == SG_ST_CONNECTED && pd_syn_sent(f) ? PD_FAST_WAIT : PD_FAST_NONE;
     while (pd_slot(f)->d.state == SG_ST_CONNECTING) {
         if ((f->file_flags & O_NONBLOCK) || !pd_block(deadline))
             return fresh ? -EINPROGRESS : -EALREADY;

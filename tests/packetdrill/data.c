@@ -275,22 +275,79 @@ static int64_t send_dgram(struct pd_fd *f, const void *buf, size_t len, const st
     return app_sendto(&pd.h, f->slot, buf, len, ((uint8_t *)&to.sin_addr)[3], ntohs(to.sin_port));
 }
 
+/* Wait for the end of the handshake, as Linux's call does that sent the SYN. 0, or a negative errno. */
+static int fastopen_wait(struct pd_fd *f, int flags)
+{
+    uint64_t deadline = deadline_of(f->snd_us);
+
+    while (pd_syn_sent(f))
+        if (nonblocking(f, flags) || !pd_block(deadline))
+            return -EINPROGRESS;
+    f->fast = PD_FAST_NONE;
+    return take_error(f);
+}
+
+/* The first data after connect(): what fits the SYN goes with it, the rest when the handshake is over. */
+static int64_t send_first(struct pd_fd *f, const uint8_t *buf, size_t len, int flags)
+{
+    size_t room = pd_fastopen_room(f);
+    int64_t first = 0, rest = 0;
+    int rc;
+
+    f->fast = PD_FAST_SYN;
+    if (len) {
+        first = send_stream(f, buf, len < room ? len : room, MSG_DONTWAIT);
+    } else {
+        pd_fastopen_start(f);
+        pd_settle();
+    }
+    if (first < 0)
+        return first;
+    rc = fastopen_wait(f, flags);
+    if (rc)
+        return rc == -EINPROGRESS && first ? first : rc;
+    if ((size_t)first < len)
+        rest = send_more(f, buf + first, len - (size_t)first, flags);
+    return rest < 0 && first ? first : first + rest;
+}
+
+static int64_t send_tcp(struct pd_fd *f, const void *buf, size_t len, int flags)
+{
+    int rc = 0;
+
+    if (f->fast == PD_FAST_WAIT)
+        return send_first(f, buf, len, flags);
+    if (f->fast == PD_FAST_SYN)
+        rc = fastopen_wait(f, flags);
+    if (rc)
+        return rc == -EINPROGRESS ? -EAGAIN : rc;
+    return send_more(f, buf, len, flags);
+}
+
 /* MSG_FASTOPEN is connect() and write() in one (RFC 7413 A.1). */
 static int64_t send_fastopen(struct pd_fd *f, const void *buf, size_t len, int flags,
                              const struct sockaddr *addr, socklen_t bytes)
 {
     int rc;
 
-    if (pd_slot(f)->d.state != SG_ST_OPEN && !f->connecting)
-        return -EISCONN;
-    if (f->connecting)
+    if (pd.fastopen_off || (addr && addr->sa_family == AF_UNSPEC))
+        return -EOPNOTSUPP;
+    if (f->fast == PD_FAST_WAIT)
+        return send_first(f, buf, len, flags);
+    if (pd_syn_sent(f))
         return -EALREADY;
+    if (f->fast == PD_FAST_SYN) /* Linux's call is the end of the first one, once. */
+        return send_tcp(f, buf, len, flags);
+    if (pd_slot(f)->d.state != SG_ST_OPEN)
+        return -EISCONN;
     if (!addr)
         return -EINVAL;
     rc = engine_setopt(pd.h.e, pd.h.sid, f->slot, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1, pd.h.now_us);
     if (!rc)
         rc = pd_connect(f, addr, bytes);
-    return rc ? rc : send_more(f, buf, len, flags);
+    if (rc)
+        return rc;
+    return f->fast == PD_FAST_WAIT ? send_first(f, buf, len, flags) : send_more(f, buf, len, flags);
 }
 
 static int64_t send_any(int fd, const void *buf, size_t len, int flags, const struct sockaddr *addr,
@@ -306,7 +363,7 @@ static int64_t send_any(int fd, const void *buf, size_t len, int flags, const st
         return -EFAULT;
     if (flags & MSG_FASTOPEN)
         return send_fastopen(f, buf, len, flags & ~MSG_FASTOPEN, addr, bytes);
-    return f->type == SOCK_STREAM ? send_more(f, buf, len, flags) : send_dgram(f, buf, len, addr, bytes);
+    return f->type == SOCK_STREAM ? send_tcp(f, buf, len, flags) : send_dgram(f, buf, len, addr, bytes);
 }
 
 static ssize_t do_sendto(void *self, int fd, const void *buf, size_t len, int flags,

@@ -57,6 +57,8 @@ static int set_option(struct pd_fd *f, int level, int name, const void *value, s
         return set_timeout(f, name, value, bytes);
     if (!value)
         return -EFAULT;
+    if (level == IPPROTO_TCP && name == TCP_FASTOPEN_CONNECT && pd.fastopen_off)
+        return -EOPNOTSUPP;
     if (level == IPPROTO_TCP && name == TCP_FASTOPEN_KEY)
         return set_keys(f, value, bytes);
     if (level == SOL_IP && bytes && bytes < sizeof(word)) /* as Linux has it, a byte will do */

@@ -29,7 +29,7 @@ uint32_t pd_ready_bits(const struct pd_fd *f)
         return 0;
     if (s->d.state == SG_ST_LISTENING)
         return s->d.accept_count ? POLLIN | POLLRDNORM : 0;
-    if (s->d.state == SG_ST_CONNECTING)
+    if (s->d.state == SG_ST_CONNECTING || (f->fast == PD_FAST_SYN && pd_syn_sent(f)))
         return 0;
     if (f->type == SOCK_STREAM && s->d.state == SG_ST_OPEN)
         return POLLOUT | POLLWRNORM | POLLHUP;

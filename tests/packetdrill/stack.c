@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -163,16 +164,18 @@ static void setting_take(const char *name, const char *value)
     }
 }
 
-static void settings_read(void)
+/* What is new in the file. False: nothing. */
+static bool settings_read(void)
 {
+    struct stat st;
     char line[512];
     FILE *f;
 
-    if (!pd.settings[0])
-        return;
+    if (!pd.settings[0] || stat(pd.settings, &st) || st.st_size == pd.settings_read)
+        return false; /* The script sets nothing, or nothing more. */
     f = fopen(pd.settings, "r");
-    if (!f)
-        return; /* The script sets nothing. */
+    if (!f || fseek(f, pd.settings_read, SEEK_SET))
+        pd_fail("no settings: %s", strerror(errno));
     while (fgets(line, sizeof(line), f)) {
         char *value = strchr(line, '=');
 
@@ -181,7 +184,9 @@ static void settings_read(void)
             setting_take(line, value);
         }
     }
+    pd.settings_read = ftell(f);
     fclose(f);
+    return true;
 }
 
 void pd_enter(void)
@@ -191,8 +196,10 @@ void pd_enter(void)
     pd.uses++;
     if (!pd.started) {
         pd.started = true;
-        settings_read();
+        (void)settings_read();
         host_start(&pd.h, &pd.cfg, pd.start_us);
+    } else if (settings_read()) {
+        pd_settings_change();
     }
 }
 

@@ -51,11 +51,15 @@ struct pd_watch {
     bool off;         /* EPOLLONESHOT, reported */
 };
 
+/* PD_FAST_WAIT: the SYN waits for data; PD_FAST_SYN: it is on its way. */
+enum pd_fast { PD_FAST_NONE, PD_FAST_WAIT, PD_FAST_SYN };
+
 struct pd_fd {
     enum pd_kind kind;
     uint32_t slot;
     int type; /* SOCK_STREAM or SOCK_DGRAM */
     int file_flags;
+    enum pd_fast fast;        /* how far Fast Open is, as Linux's calls see it */
     bool connecting;          /* connect() is under way and has not been answered yet */
     bool more;                /* corked by MSG_MORE */
     bool err_told;            /* the error of the slot was reported once */
@@ -84,7 +88,8 @@ struct pd_stack {
     struct in_addr local, gateway;
     uint8_t prefix;       /* of the network of `local` */
     uint64_t wait_max_us; /* longest virtual wait for a packet */
-    char settings[256];   /* file of name=value lines, read when the engine starts; "": none */
+    char settings[256];   /* file of name=value lines, read as it grows; "": none */
+    long settings_read;   /* bytes of it so far */
     struct pd_packet *out, **out_tail;
     struct pd_fd fds[PD_FDS];
 };
@@ -134,6 +139,15 @@ static inline struct sg_slot *pd_slot(const struct pd_fd *f)
 uint32_t pd_ready_bits(const struct pd_fd *f);
 /** Look for edges on all watched descriptors. */
 void pd_watch_edges(void);
+
+/* inside.c */
+/** The SYN waits or is on its way. */
+bool pd_syn_sent(const struct pd_fd *f);
+/** Bytes that the SYN of a connection takes; send it without any. */
+size_t pd_fastopen_room(const struct pd_fd *f);
+void pd_fastopen_start(const struct pd_fd *f);
+/** Have the engine follow what changed in pd.cfg. */
+void pd_settings_change(void);
 
 /** connect() of a stream; 0 or a negative errno. */
 int pd_connect(struct pd_fd *f, const struct sockaddr *addr, socklen_t bytes);
