@@ -121,14 +121,28 @@ static int rx_read(struct vnet_fd *v, unsigned want, int res[])
     return 0;
 }
 
-/** The next burst's guess, after one that asked for `want` and got `got`. */
-static void rx_guess(struct vnet_fd *v, unsigned want, unsigned got)
+/** The most frames to ask for, when the last `got` had so many bytes. */
+static unsigned rx_limit(unsigned got, uint64_t bytes)
 {
+    uint64_t most = bytes ? (uint64_t)VNET_RX_BURST_BYTES * got / bytes : DEV_RX_BURST_MAX;
+
+    if (most < RX_PLAIN_MAX)
+        return RX_PLAIN_MAX;
+    return most < DEV_RX_BURST_MAX ? (unsigned)most : DEV_RX_BURST_MAX;
+}
+
+/** The next burst's guess, after one that asked for `want` and got `got` of so many bytes. */
+static void rx_guess(struct vnet_fd *v, unsigned want, unsigned got, uint64_t bytes)
+{
+    unsigned limit = rx_limit(got, bytes);
+
     v->rx_full = got == want;
     unsigned next = v->rx_full ? 2 * want : got + 1;
     /* A short `max` says nothing about the device: don't let it shrink the guess. */
     if (!v->rx_full || next > v->rx_want)
-        v->rx_want = next < DEV_RX_BURST_MAX ? next : DEV_RX_BURST_MAX;
+        v->rx_want = next;
+    if (v->rx_want > limit)
+        v->rx_want = limit;
 }
 
 int vnet_fd_rx_burst(struct device *dev, struct pktbuf *pkts[], unsigned max)
@@ -137,6 +151,7 @@ int vnet_fd_rx_burst(struct device *dev, struct pktbuf *pkts[], unsigned max)
     int res[DEV_RX_BURST_MAX];
     unsigned want = v->rx_want < max ? v->rx_want : max;
     unsigned got = 0, frames = 0;
+    uint64_t before = v->stats.rx_bytes;
 
     if (v->failed)
         return v->failed;
@@ -164,7 +179,7 @@ int vnet_fd_rx_burst(struct device *dev, struct pktbuf *pkts[], unsigned max)
     }
     if (v->failed)
         return frames ? (int)frames : v->failed;
-    rx_guess(v, want, got);
+    rx_guess(v, want, got, v->stats.rx_bytes - before);
     return (int)frames;
 }
 

@@ -23,6 +23,10 @@
 #define VNET_RX_STRIDE_BYTES (65536u + 3 * 64u)
 #define VNET_RX_READ_BYTES   (VNET_RX_STRIDE_BYTES - VNET_RX_SHIFT_BYTES)
 
+/* A burst of long frames is kept to about so much, but for its first: what is read is copied into the receive
+ * rings while it is still in the processor's cache, and the application may begin with it. */
+#define VNET_RX_BURST_BYTES  (256u << 10)
+
 static_assert((VNET_RX_SHIFT_BYTES + VNET_HDR_BYTES + ETH_HDR_BYTES) % 32 == 0, "IP header alignment");
 static_assert(VNET_RX_READ_BYTES > VNET_HDR_BYTES + FRAME_BYTES_MAX + 4, "room for the largest frame, a tag");
 

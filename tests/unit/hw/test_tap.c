@@ -20,6 +20,7 @@
 #include "hw/offload.h"
 #include "hw/tap.h"
 #include "hw/vnet.h"
+#include "hw/vnet_fd.h"
 #include "tests/unit/hw/frames.h"
 #include "tests/unit/hw/netns.h"
 
@@ -706,6 +707,30 @@ Test(tap, bad_headers_and_cut_off_frames_are_counted_and_dropped, .timeout = TIM
     close(far);
     cr_assert_eq(dev->ops->rx_burst(dev, pkts, 1), -ENODEV, "the far end is gone");
     dev->ops->close(dev);
+}
+
+Test(tap, bursts_of_long_frames_are_short, .timeout = TIMEOUT_S)
+{
+    static uint8_t mem[VNET_HDR_BYTES + 20000];
+    struct pktbuf *pkts[DEV_RX_BURST_MAX];
+    int far = pair_up(), room = 8 << 20, n, most = 0;
+    unsigned sent = 0, taken = 0, bursts = 0;
+
+    cr_assert_eq(setsockopt(far, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)), 0);
+    while (sent < 100 && send(far, mem, sizeof(mem), MSG_DONTWAIT) > 0)
+        sent++;
+    cr_assert_gt(sent, 40, "enough of them wait for a long burst (%u)", sent);
+    while ((n = dev->ops->rx_burst(dev, pkts, DEV_RX_BURST_MAX)) > 0) {
+        taken += (unsigned)n;
+        most = n > most ? n : most;
+        bursts++;
+    }
+    cr_assert_eq(taken, sent);
+    cr_assert_leq(most * 20000, (int)VNET_RX_BURST_BYTES);
+    cr_assert_gt(most, 4, "long enough for one system call to serve several");
+    cr_assert_geq(bursts, sent / 13);
+    dev->ops->close(dev);
+    close(far);
 }
 
 Test(tap, close_accepts_null, .timeout = TIMEOUT_S)
