@@ -28,8 +28,8 @@
 /* clang-format off */
 const struct config_key config_keys[] = {
     {"network", "device", CONFIG_DEVICES, FIELD(devices), 0, 0, "tap:sg0", "device", "SPEC",
-     "network device to own, as KIND:NAME; \"name N\", \"mtu N\", \"mac M\", \"accept_ra yes\" may follow; "
-     "may be repeated"},
+     "network device to own, as KIND:NAME; \"name N\", \"mtu N\", \"mac M\", \"accept_ra yes\" and, for "
+     "dpdk:, \"kernel_tap N\" may follow; may be repeated"},
     {"network", "address", CONFIG_NETWORKS, FIELD(addresses), 0, 0, "10.77.0.2/24", "address", "A/LEN",
      "IPv4 or IPv6 address to answer for, and its network, or dhcp; \"dev NAME\" and \"vlan ID\" may follow; "
      "may be repeated"},
@@ -323,8 +323,10 @@ void config_allowed(const struct config_key *key, char *buf, size_t bytes)
         (void)snprintf(buf, bytes, "yes or no");
         break;
     case CONFIG_DEVICES:
-        (void)snprintf(buf, bytes,
-                       "KIND:NAME, then any of: name WORD, mtu BYTES, mac ADDRESS, accept_ra yes|no");
+        (void)snprintf(
+            buf, bytes,
+            "KIND:NAME, then any of: name WORD, mtu BYTES, mac ADDRESS, accept_ra yes|no; for dpdk: "
+            "kernel_tap NAME");
         break;
     case CONFIG_NETWORKS:
         (void)snprintf(

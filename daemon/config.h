@@ -38,8 +38,9 @@ struct config_device {
     char name[CONFIG_NAME_MAX]; /* what "dev NAME" calls it */
     uint16_t mtu;               /* 0: network.mtu */
     uint8_t mac[6];
-    bool mac_set;           /* else network.mac, or the device's own */
-    bool ra_set, accept_ra; /* else network.accept_ra */
+    bool mac_set;                     /* else network.mac, or the device's own */
+    bool ra_set, accept_ra;           /* else network.accept_ra */
+    char kernel_tap[CONFIG_NAME_MAX]; /* of a dpdk: device; empty: none */
 };
 struct config_devices {
     uint8_t count;

@@ -121,6 +121,10 @@ static bool parse_device_word(struct config_device *d, const char *what, const c
         memcpy(d->name, value, strlen(value) + 1);
         return true;
     }
+    if (!strcmp(what, "kernel_tap") && is_name(value) && !strncmp(d->spec, "dpdk:", 5)) {
+        memcpy(d->kernel_tap, value, strlen(value) + 1);
+        return true;
+    }
     if (!strcmp(what, "mtu"))
         return parse_number(value, ENGINE_MTU_MIN, MTU_MAX, &d->mtu);
     if (!strcmp(what, "mac"))

@@ -66,8 +66,11 @@ static void dpdk_settings(struct dpdk_settings *ret, const char *devices[ENGINE_
 static int open_device(struct stack *s, const struct config *cfg, const struct dpdk_settings *dpdk,
                        unsigned i, char *error, size_t error_bytes)
 {
-    struct device_params params = {
-        .mac = config_device_mac(cfg, i), .mtu = config_device_mtu(cfg, i), .dpdk = dpdk};
+    const char *kernel_tap = cfg->devices.v[i].kernel_tap;
+    struct device_params params = {.mac = config_device_mac(cfg, i),
+                                   .mtu = config_device_mtu(cfg, i),
+                                   .dpdk = dpdk,
+                                   .kernel_tap = kernel_tap[0] ? kernel_tap : NULL};
     struct stack_device *d = &s->devices[i];
     uint64_t until_us = clock_now_us() + STACK_BUSY_US;
     unsigned queues;

@@ -120,6 +120,7 @@ struct device_params {
     uint16_t queues;                  /* wanted, 1..DEV_QUEUES_MAX; 0 counts as 1 */
     uint32_t seed;                    /* for spreads that we define: unpredictable to peers (struct spread) */
     const struct dpdk_settings *dpdk; /* for devices of that kind (hw/dpdk.h), else NULL */
+    const char *kernel_tap;           /* dpdk: the interface for traffic that is the kernel's, or NULL */
 };
 
 /**

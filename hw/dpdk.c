@@ -131,6 +131,11 @@ static int choose_mtu(struct dpdk_port *p, uint16_t wanted, const struct dpdk_er
     return 0;
 }
 
+static bool is_virtio(const struct rte_eth_dev_info *info)
+{
+    return !strncmp(info->driver_name, "net_virtio", 10) || !strncmp(info->driver_name, "net_vhost", 9);
+}
+
 static bool joins_segments(const struct rte_eth_dev_info *info)
 {
     return info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_TCP_LRO &&
@@ -148,12 +153,15 @@ static void choose_room(struct dpdk_port *p)
                   : RTE_MBUF_DEFAULT_DATAROOM;
 }
 
-/* Frames of several mbufs are asked for where they are needed only: many drivers are slower with them. */
-static void choose_rx(struct dpdk_port *p)
+/*
+ * Frames of several mbufs are asked for where they are needed only: many drivers are slower with them. What
+ * is shared with the kernel must be whole: a virtual machine's switch leaves checksums out when we take that.
+ */
+static void choose_rx(struct dpdk_port *p, bool shared)
 {
     uint64_t can = p->info.rx_offload_capa, want = 0;
 
-    if ((can & CSUM_RX) == CSUM_RX) {
+    if ((can & CSUM_RX) == CSUM_RX && !(shared && is_virtio(&p->info))) {
         want |= CSUM_RX;
         p->caps.offloads |= DEV_RX_CSUM;
     }
@@ -348,10 +356,13 @@ static int make_queue(struct dpdk_port *p, uint16_t index)
     q->tx_room = p->room;
     q->pool = p->pool;
     q->state = p->started ? 0 : DPDK_DOWN | DPDK_KEEP_OFF;
+    q->kernel = p->kernel.fd >= 0;
     q->epoll_fd = p->conf.intr_conf.rxq ? open_interrupt(p->id, index) : -1;
     q->rx_linear = mmap(NULL, LINEAR_BYTES_ALL, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     p->queues[index] = q;
+    if (q->kernel && !index && q->epoll_fd >= 0 && dpdk_kernel_wake(q))
+        return -ENOMEM;
     return q->rx_linear == MAP_FAILED ? -ENOMEM : 0;
 }
 
@@ -373,6 +384,7 @@ static void stop_port(struct dpdk_port *p)
         if (p->queues[i])
             dpdk_rx_release(p->queues[i]);
     (void)rte_eth_dev_stop(p->id);
+    dpdk_kernel_close(p);
     detach(p);
     rte_mempool_free(p->pool);
     for (unsigned i = 0; i < DEV_QUEUES_MAX; i++)
@@ -427,6 +439,7 @@ static const struct device_ops dpdk_ops = {
     .stats = dpdk_stats,
     .link_fd = dpdk_link_fd,
     .link = dpdk_link_state,
+    .own = dpdk_own,
     .close = dpdk_close,
 };
 
@@ -442,11 +455,11 @@ static int open_port(struct dpdk_port *p, const struct device_params *params, co
     if ((rc = choose_mtu(p, params->mtu, e)))
         return rc;
     choose_room(p);
-    choose_rx(p);
+    choose_rx(p, params->kernel_tap != NULL);
     choose_tx(p);
     dpdk_rss_choose(p);
     if ((rc = configure(p, params->dpdk, e)) || (rc = choose_mac(p, params->mac, e)) ||
-        (rc = make_queues(p, e)))
+        (params->kernel_tap && (rc = dpdk_kernel_open(p, params->kernel_tap, e))) || (rc = make_queues(p, e)))
         return rc;
     dpdk_rss_learn(p);
     if ((rc = dpdk_link_open(p)))
@@ -470,6 +483,7 @@ int dpdk_open(const char *devargs, const struct device_params *params, struct de
     if (!p)
         return dpdk_fail(&e, ENOMEM, "no memory");
     p->link = DPDK_LINK_CLOSED;
+    p->kernel.fd = -1;
     if ((rc = attach(p, &e))) {
         free(p);
         return rc;

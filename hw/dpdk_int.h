@@ -8,9 +8,12 @@
 #define HW_DPDK_INT_H
 
 #include <rte_ethdev.h>
+#include <rte_interrupts.h>
 #include <rte_mbuf.h>
+#include <rte_spinlock.h>
 
 #include "hw/dpdk.h"
+#include "hw/owned.h"
 
 #define DPDK_MAC_BYTES   6u
 #define DPDK_RSS_KEY_MAX 64u /* the longest key of any driver has 52 bytes */
@@ -50,6 +53,14 @@ struct dpdk_link {
 #define DPDK_REMOVED     (1u << 1) /* the port was pulled out */
 #define DPDK_KEEP_OFF    (1u << 2) /* the port is to be stopped and started: no bursts meanwhile */
 
+/** The kernel's share of a port. */
+struct dpdk_kernel {
+    int fd; /* of the TAP interface; -1: there is none */
+    rte_spinlock_t lock;
+    uint32_t version; /* of what stands below the lock: counts up with each change */
+    struct owned owned;
+};
+
 struct dpdk_queue;
 
 struct dpdk_port {
@@ -68,6 +79,7 @@ struct dpdk_port {
     struct device_caps caps;
     uint8_t rss_key[DPDK_RSS_KEY_MAX];
     struct dpdk_link link;
+    struct dpdk_kernel kernel;
     struct dpdk_queue *queues[DEV_QUEUES_MAX];
 };
 
@@ -81,6 +93,7 @@ struct dpdk_queue {
     bool rx_armed;     /* the queue's interrupt is on */
     bool kept_off;     /* the answer to DPDK_KEEP_OFF; set by the queue's thread */
     uint8_t state;     /* DPDK_*; set by other threads */
+    bool kernel;       /* share frames with the kernel */
     bool tx_ip_csum;   /* the driver fills in the IPv4 checksum of segments */
     uint16_t tx_room;  /* bytes that one mbuf holds */
     uint32_t offloads; /* DEV_* */
@@ -92,6 +105,11 @@ struct dpdk_queue {
     uint8_t *rx_linear; /* DEV_RX_BURST_MAX buffers for frames that came in several mbufs */
     struct rte_mbuf *rx_mbufs[DEV_RX_BURST_MAX];
     struct pktbuf rx_pkts[DEV_RX_BURST_MAX];
+    /* With a share for the kernel: */
+    unsigned kernel_bursts; /* since the kernel was looked at */
+    struct rte_epoll_event kernel_event;
+    uint32_t owned_version;
+    struct owned owned; /* the queue's copy */
 };
 
 static inline struct dpdk_queue *dpdk_queue_of(struct device *dev)
@@ -132,6 +150,22 @@ void dpdk_rx_release(struct dpdk_queue *q);
 void dpdk_rss_choose(struct dpdk_port *p);
 /** What the driver made of it: p->caps.spread. */
 void dpdk_rss_learn(struct dpdk_port *p);
+
+/* ---- dpdk_kernel.c ---------------------------------------------------------------------------------- */
+
+/** Make the TAP interface. Returns 0 or -errno; needs dpdk_kernel_close() in both cases. */
+int dpdk_kernel_open(struct dpdk_port *p, const char *name, const struct dpdk_error *e);
+void dpdk_kernel_close(struct dpdk_port *p);
+/** Have the kernel's frames make the queue's descriptor readable too. */
+int dpdk_kernel_wake(struct dpdk_queue *q);
+int dpdk_own(struct device *dev, const struct device_addr addrs[], unsigned count, char *errbuf,
+             size_t errbuf_bytes);
+/** Give the kernel what is the kernel's of received frames; returns how many are left, in order. */
+unsigned dpdk_kernel_sort(struct dpdk_queue *q, struct pktbuf *pkts[], unsigned n);
+/** Send what the kernel has, some of it; true when there may be more. */
+bool dpdk_kernel_send(struct dpdk_queue *q);
+/** Once a burst. */
+void dpdk_kernel_turn(struct dpdk_queue *q, bool idle);
 
 /* ---- dpdk_socket.c ---------------------------------------------------------------------------------- */
 

@@ -133,11 +133,10 @@ static struct pktbuf *rx_frame(struct dpdk_queue *q, unsigned index)
 /** The interrupt is of no use while we look anyway. */
 static void disarm(struct dpdk_queue *q)
 {
-    struct rte_epoll_event event;
+    struct rte_epoll_event events[2]; /* the queue's, the kernel's */
 
     (void)rte_eth_dev_rx_intr_disable(q->port_id, q->queue_id);
-    while (rte_epoll_wait(q->epoll_fd, &event, 1, 0) > 0)
-        continue; /* This reads the interrupt's counter. */
+    (void)rte_epoll_wait(q->epoll_fd, events, 2, 0); /* This reads the interrupt's counter. */
     q->rx_armed = false;
 }
 
@@ -188,6 +187,10 @@ int dpdk_rx_burst(struct device *dev, struct pktbuf *pkts[], unsigned max)
     }
     q->stats.rx_frames += frames;
     q->stats.rx_bytes += bytes;
+    if (unlikely(q->kernel)) {
+        dpdk_kernel_turn(q, !frames);
+        frames = dpdk_kernel_sort(q, pkts, frames);
+    }
     return (int)frames;
 }
 

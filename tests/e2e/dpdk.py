@@ -209,6 +209,35 @@ def dpdk_memif(env):
 
 
 @case
+def dpdk_kernel_share(env):
+    """Behind one end is a kernel too: each is reached by its own address, over one link and hardware address."""
+    memif = f"dpdk:net_memif0,socket={env.dir}/memif.sock,role="
+    plain = ("--set", "dpdk.huge=never")
+    here, there = two_sides(env, memif + "server kernel_tap port0", memif + "client", (plain, plain))
+    link = harness.json.loads(harness.run("ip", "-j", "link", "show", "port0"))[0]
+    check_equal((link["address"], link["mtu"]), (here.device()["mac"], 1500), "the kernel's side")
+    harness.run("ip", "addr", "add", f"{KERNEL_ADDR}/{PREFIX}", "dev", "port0")
+    harness.run("ping", "-c", "2", "-i", "0.2", "-w", "10", SECOND_ADDR)
+    there.start("posix_ping", KERNEL_ADDR).expect_success(20)
+    between(env, here, there)
+    source = os.path.join(env.dir, "source")
+    expected = harness.make_file(source, 1 << 20)
+    with env.kernel_listener(PORT) as listener, open(source, "rb") as data:
+        client = there.start("bulk_client", "--send", KERNEL_ADDR, PORT, stdin=data)
+        conn, _ = listener.accept()
+        with conn:
+            conn.settimeout(30 * harness.PATIENCE)
+            check_equal(harness.receive_sha256(conn), (1 << 20, expected), "what the kernel received")
+        client.expect_success(30)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as heard:
+        heard.bind(("port0", 0))
+        there.start("posix_ping", here.address).expect_success(20)
+        while harness.readable(heard, 0.2):
+            check(heard.recv(2048)[30:34] != socket.inet_aton(here.address), "the daemon's packet went to the kernel")
+    end_in_order(env)
+
+
+@case
 def dpdk_vhost(env):
     """virtio-user against vhost: checksums and segments are left to the other end."""
     path = f"{env.dir}/vhost.sock"

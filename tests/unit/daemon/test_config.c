@@ -203,13 +203,15 @@ Test(config, devices)
                                 "tap:a mtu 65536",
                                 "tap:a mac 01:00:00:00:00:01",
                                 "tap:a accept_ra maybe",
-                                "tap:a speed 5"};
+                                "tap:a speed 5",
+                                "tap:a kernel_tap port0"};
     const struct config_key *key = config_find("network", "device");
     struct config cfg;
 
     config_init(&cfg);
     cr_assert(cfg.devices.count == 1 && !strcmp(cfg.devices.v[0].name, "sg0"));
-    cr_assert(set(&cfg, "network", "device", "dpdk:net_memif0,role=server,id=0") == 0);
+    cr_assert(set(&cfg, "network", "device", "dpdk:net_memif0,role=server,id=0 kernel_tap port0") == 0);
+    cr_assert(!strcmp(cfg.devices.v[0].kernel_tap, "port0"));
     cr_assert(cfg.devices.count == 1 && !strcmp(cfg.devices.v[0].name, "net_memif0"), "commas are its own");
     cr_assert(config_add(&cfg, key, "tap:b name wan mtu 9000 mac 02:00:00:00:00:07 accept_ra yes", error) ==
               0);
