@@ -176,8 +176,8 @@ static int connect_stream(struct pd_fd *f, const struct ip_ep *remote)
     uint64_t deadline = f->snd_us == PD_NEVER ? PD_NEVER : pd.h.now_us + f->snd_us;
     bool fresh = !f->connecting;
 
-    if (f->fast == PD_FAST_SYN && pd_syn_sent(f))
-        return -EALREADY;
+    if (f->fast != PD_FAST_NONE && pd_syn_sent(f))
+        return f->fast == PD_FAST_WAIT ? -EISCONN : -EALREADY;
     if (fresh) {
         int rc = done(engine_connect(pd.h.e, pd.h.sid, f->slot, remote, pd.h.now_us));
 
