@@ -8,6 +8,7 @@
 #include "hw/dpdk.h"
 #include "hw/packet.h"
 #include "hw/tap.h"
+#include "hw/xdp.h"
 
 typedef int device_open_fn(const char *name, const struct device_params *params, struct device *ret[],
                            unsigned *count, char *errbuf, size_t errbuf_bytes);
@@ -29,8 +30,10 @@ static const struct {
     const char *kind;
     device_open_fn *open;
 } kinds[] = {
-    {"tap", tap_open},
-    {PACKET_KIND, packet_open},
+    {"tap", tap_open},    {PACKET_KIND, packet_open},
+#ifdef HAVE_XDP
+    {XDP_KIND, xdp_open},
+#endif
 #ifdef HAVE_DPDK
     {"dpdk", dpdk_open},
 #endif
@@ -63,6 +66,9 @@ const char *device_kinds(void)
 {
     /* Without "sim", which is known only to be refused with a reason. */
     return "tap, packet"
+#ifdef HAVE_XDP
+           ", xdp"
+#endif
 #ifdef HAVE_DPDK
            ", dpdk"
 #endif

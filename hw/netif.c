@@ -97,10 +97,12 @@ void netif_link_state(struct netif_link *l, struct device_link *ret)
     for (unsigned i = 0; i < EVENTS_MAX; i++)
         if (recv(l->events, event, sizeof(event), 0) < 0 && errno != ENOBUFS)
             break;
-    /* By its number: it may have another name by now. An interface that is not here was deleted, which its
-     * descriptor tells, or moved to another namespace, where we can't look after it: it is taken to be up. */
+    /* By its number: it may have another name by now. One that is not here was deleted, or moved to another
+     * namespace where we can't look after it: a device that goes on there is taken to be up. */
     l->last.up = true;
-    if (!ioctl(l->ctl, SIOCGIFNAME, &ifr) && !ioctl(l->ctl, SIOCGIFFLAGS, &ifr)) {
+    if (ioctl(l->ctl, SIOCGIFNAME, &ifr)) {
+        __atomic_store_n(&l->gone, errno == ENODEV, __ATOMIC_RELAXED);
+    } else if (!ioctl(l->ctl, SIOCGIFFLAGS, &ifr)) {
         l->last.up = ifr.ifr_flags & IFF_UP && ifr.ifr_flags & IFF_RUNNING;
         if (!ioctl(l->ctl, SIOCGIFMTU, &ifr))
             l->last.mtu = link_mtu(l, ifr.ifr_mtu);

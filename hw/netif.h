@@ -18,6 +18,7 @@ struct netif_link {
     int ifindex;
     uint16_t mtu_max; /* no larger one is reported; 0: any */
     struct device_link last;
+    bool gone; /* atomic: deleted, or moved to another network namespace */
 };
 #define NETIF_LINK_CLOSED ((struct netif_link){.events = -1, .ctl = -1})
 
@@ -30,5 +31,10 @@ int netif_link_watch_addrs(struct netif_link *l);
 int netif_link_ask(struct netif_link *l);
 /** Take note of what was announced and look: the interface's link now, or as it was last. */
 void netif_link_state(struct netif_link *l, struct device_link *ret);
+/** The interface was seen to be gone; for the worker's thread. */
+static inline bool netif_link_is_gone(const struct netif_link *l)
+{
+    return __atomic_load_n(&l->gone, __ATOMIC_RELAXED);
+}
 
 #endif

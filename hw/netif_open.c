@@ -44,6 +44,7 @@ static int read_mtu(struct netif *n, struct ifreq *ifr, int ctl, uint16_t wanted
     if (wanted > most)
         return netif_fail(n, e, EINVAL, "an MTU of %u is above %u, the largest that this device takes",
                           wanted, most);
+    n->if_mtu = ifr->ifr_mtu;
     n->mtu = wanted ? wanted : ifr->ifr_mtu < most ? (uint16_t)ifr->ifr_mtu : most;
     return 0;
 }

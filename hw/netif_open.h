@@ -18,6 +18,7 @@ struct netif {
     int ifindex;
     uint8_t mac[6]; /* the interface's own */
     uint16_t mtu;   /* what the engine may use */
+    int if_mtu;     /* what the interface has */
 };
 
 /** Where a message goes. */

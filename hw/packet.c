@@ -137,7 +137,7 @@ static bool packet_rx_frame(struct vnet_fd *v, unsigned index, unsigned bytes)
     return pkt->total <= FRAME_BYTES_MAX + tag_bytes && !vnet_hdr_parse(&s->hdr, pkt);
 }
 
-/* A link that goes down is told as an error, once; it is the end only if the interface was deleted. */
+/* A link that goes down is told as an error, once, and then not again when the interface is deleted. */
 static int packet_rx_final(const struct vnet_fd *v, int res)
 {
     if (res == -ENETDOWN)
@@ -146,6 +146,7 @@ static int packet_rx_final(const struct vnet_fd *v, int res)
 }
 
 static const struct vnet_fd_kind packet_kind = {
+    .ends_with_link = true,
     .rx_prepare = packet_rx_prepare,
     .rx_plain = packet_rx_plain,
     .rx_frame = packet_rx_frame,

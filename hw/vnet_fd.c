@@ -155,6 +155,8 @@ int vnet_fd_rx_burst(struct device *dev, struct pktbuf *pkts[], unsigned max)
 
     if (v->failed)
         return v->failed;
+    if (v->kind->ends_with_link && netif_link_is_gone(&v->link))
+        return device_failed(v, -ENODEV);
     if (want == 0)
         return 0;
     int r = rx_read(v, want, res);

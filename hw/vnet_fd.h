@@ -37,6 +37,7 @@ struct vnet_fd;
 
 /** How a kind of descriptor is read. Buffer `index` is vnet_fd_rx_buffer(). */
 struct vnet_fd_kind {
+    bool ends_with_link; /* the descriptor doesn't outlive its interface here, nor does it tell */
     /** Prepare the request that reads a frame into the buffer; file and user data are set behind it. */
     void (*rx_prepare)(struct vnet_fd *v, unsigned index, struct io_uring_sqe *sqe);
     /** The same by a plain system call. Returns bytes or -errno. */

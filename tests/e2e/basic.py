@@ -149,7 +149,8 @@ def dhcp(env):
     if not shutil.which("dnsmasq"):
         print("dnsmasq is not installed (scripts/install-deps)")
         sys.exit(harness.SKIP)
-    env.daemon = env.start("sockgated", "--device", "tap:sg0", "--address", "dhcp", "--control", env.control)
+    env.daemon = env.start("sockgated", "--device", env.default_device(), "--address", "dhcp",
+                           "--control", env.control)
     env.wait_daemon()
     harness.run("ip", "addr", "add", f"{KERNEL_ADDR}/24", "dev", "sg0")
     harness.run("ip", "link", "set", "sg0", "up")

@@ -264,7 +264,7 @@ class Env:
                      wrapper=()):
         """Starts sockgated, waits until it serves, and gives the kernel's side of the device its address."""
         if not device:
-            device, kernel_side = self.wire("sg0") if DEVICE != "tap" else "tap:sg0", "sg0"
+            device, kernel_side = self.default_device(), "sg0"
         kernel_side = kernel_side or device.split(":")[1]
         self.daemon = self.start("sockgated", "--device", device, "--address", f"{address}/{PREFIX}",
                                  "--gateway", KERNEL_ADDR, "--control", self.control,
@@ -276,10 +276,15 @@ class Env:
         return self.daemon
 
     @staticmethod
+    def default_device():
+        """The device whose kernel side is sg0, made if need be."""
+        return Env.wire("sg0") if DEVICE != "tap" else "tap:sg0"
+
+    @staticmethod
     def wire(name, kind=DEVICE, mtu=1500):
         """A veth pair, if there is none of this name yet: the kernel's end, and the daemon's, which is returned as
         the device to serve."""
-        if subprocess.run(["ip", "link", "show", name], capture_output=True).returncode:
+        if subprocess.run(["ip", "link", "show", f"{name}w"], capture_output=True).returncode:
             run("ip", "link", "add", name, "mtu", str(mtu), "type", "veth", "peer", "name", f"{name}w", "mtu", str(mtu))
             with open("/proc/sys/net/ipv4/ip_forward", "w", encoding="ascii") as f:
                 f.write("0") # as a machine has it that is no router

@@ -64,13 +64,6 @@ def unknown_device(env):
 
 
 @case
-def later_device(env):
-    """Devices of later releases: named, not 'unknown'."""
-    for device in ("xdp:eth0",):
-        check_says(start_wrongly(env, *arguments(env, device=device)), device.split(":")[0])
-
-
-@case
 def device_taken(env):
     env.start_daemon()
     line = start_wrongly(env, "--device", "tap:sg0", "--address", "10.77.1.2/24", "--control", env.control + "2")

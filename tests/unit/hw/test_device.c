@@ -40,8 +40,8 @@ static void check_says(const char *part)
 
 Test(device, unknown_kind_is_named_with_those_known)
 {
-    cr_assert_eq(open_spec("xdp:eth0", NULL), -EINVAL);
-    check_says("\"xdp\"");
+    cr_assert_eq(open_spec("wifi:eth0", NULL), -EINVAL);
+    check_says("\"wifi\"");
     check_says("tap");
     cr_assert_eq(open_spec("ta:x", NULL), -EINVAL);
     cr_assert_eq(open_spec("tapp:x", NULL), -EINVAL);
@@ -90,7 +90,7 @@ Test(device, message_is_cut_to_the_buffer_and_none_is_needed)
     char small[8];
 
     memset(small, 0x55, sizeof(small));
-    cr_assert_eq(device_open("xdp:eth0", &(struct device_params){0}, &dev, &queues, small, 4), -EINVAL);
+    cr_assert_eq(device_open("wifi:eth0", &(struct device_params){0}, &dev, &queues, small, 4), -EINVAL);
     cr_assert_eq(small[3], '\0');
     cr_assert_eq(small[4], 0x55);
     cr_assert_eq(device_open("tap:a/b", &(struct device_params){0}, &dev, &queues, small, 4), -EINVAL);
