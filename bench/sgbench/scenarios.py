@@ -24,10 +24,9 @@ CALLGRIND_REQUESTS = 6400
 
 
 class Group:
-    def __init__(self, figures, run, cost_s):
+    def __init__(self, figures, run):
         self.figures = figures # {id: (name, unit, Bar)}
         self.run = run         # run(bench) -> {id: dict(value, baseline, why, details)}
-        self.cost_s = cost_s   # about, for the progress line
 
     def results(self, bench):
         try:
@@ -327,25 +326,25 @@ def local(bench):
 
 GROUPS = [
     Group({"1": ("instructions for a request inside the engine", "instructions", Bar("<=", 900, "value"))},
-          instructions, 20),
+          instructions),
     Group({"2": ("memif, 64 B, 64 connections", "requests/s", Bar(">=", 5)),
-           "7a": ("p99 in 2", "us", Bar("<=", 1))}, memif_rr, 40),
-    Group({"3": ("memif, beside the engine in-process", "requests/s", Bar(">=", 0.7))}, memif_isolation, 50),
+           "7a": ("p99 in 2", "us", Bar("<=", 1))}, memif_rr),
+    Group({"3": ("memif, beside the engine in-process", "requests/s", Bar(">=", 0.7))}, memif_isolation),
     Group({"4a": ("memif, 1 connection, p50; kernel on one core", "us", Bar("<=", 0.75)),
-           "4b": ("memif, 1 connection, p50; kernel on two", "us", Bar("<=", 1 / 15))}, memif_one, 60),
+           "4b": ("memif, 1 connection, p50; kernel on two", "us", Bar("<=", 1 / 15))}, memif_one),
     Group({"5": ("tap, 64 B, 64 connections", "requests/s", Bar(">=", 1)),
-           "7b": ("p99 in 5", "us", Bar("<=", 1))}, tap_rr, 40),
+           "7b": ("p99 in 5", "us", Bar("<=", 1))}, tap_rr),
     Group({"6a": ("bulk from a kernel peer, tap", "MB/s", Bar(">=", 1)),
-           "6b": ("bulk to a kernel peer, tap", "MB/s", Bar(">=", 1))}, tap_bulk, 70),
-    Group({"8a": ("connections set up and torn down, tap", "connections/s", Bar(">=", 1))}, tap_crr, 40),
-    Group({"8b": ("connections set up and torn down, memif", "connections/s", Bar(">=", 1))}, memif_crr, 40),
+           "6b": ("bulk to a kernel peer, tap", "MB/s", Bar(">=", 1))}, tap_bulk),
+    Group({"8a": ("connections set up and torn down, tap", "connections/s", Bar(">=", 1))}, tap_crr),
+    Group({"8b": ("connections set up and torn down, memif", "connections/s", Bar(">=", 1))}, memif_crr),
     Group({"9": (f"memory of an idle connection of {IDLE_MEMORY:,}", "bytes", Bar("<=", 1024, "value"))},
-          idle_memory, 30),
+          idle_memory),
     Group({"10": (f"daemon's CPU with {IDLE_CPU:,} idle connections, tap", "% of a core", Bar("<=", 1, "value"))},
-          idle_cpu, 15),
-    Group({"11": ("two applications of one daemon, 64 B, 64 connections", "requests/s", Bar(">=", 3))}, local, 40),
+          idle_cpu),
+    Group({"11": ("two applications of one daemon, 64 B, 64 connections", "requests/s", Bar(">=", 3))}, local),
     Group({"curve": (f"cost of a request, {CONNECTIONS} to {CURVE[-1]:,} connections open", "times",
-                     Bar("<=", 1.1, "value"))}, curve, 90),
+                     Bar("<=", 1.1, "value"))}, curve),
 ]
 
 

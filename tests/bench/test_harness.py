@@ -153,7 +153,7 @@ class Groups(unittest.TestCase):
     def test_what_cannot_run_says_why_and_is_not_met(self):
         def run(bench):
             raise scenarios.Unavailable("no such device")
-        group = scenarios.Group({"x": ("n", "u", report.Bar("<=", 1, "value"))}, run, 1)
+        group = scenarios.Group({"x": ("n", "u", report.Bar("<=", 1, "value"))}, run)
         bench = self.Bench()
         [f] = group.results(bench)
         self.assertEqual((f.value, f.met, f.why, bench.failed), (None, False, "no such device", False))
@@ -161,7 +161,7 @@ class Groups(unittest.TestCase):
     def test_a_failure_is_told(self):
         def run(bench):
             raise scenarios.harness.Failure("it broke")
-        group = scenarios.Group({"x": ("n", "u", report.Bar("<=", 1, "value"))}, run, 1)
+        group = scenarios.Group({"x": ("n", "u", report.Bar("<=", 1, "value"))}, run)
         bench = self.Bench()
         [f] = group.results(bench)
         self.assertEqual((f.met, f.why, bench.failed), (False, "failed: it broke", True))
