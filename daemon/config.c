@@ -169,6 +169,8 @@ const struct config_key config_keys[] = {
      "loss that BBR takes for a property of the path; more is congestion"},
     {"tcp", "idle_restart", CONFIG_WORD, ENGINE(idle_restart), 0, 0, "on", NULL, NULL,
      "whether the congestion window shrinks while a connection sends nothing", "off on"},
+    {"tcp", "cut_through", CONFIG_WORD, ENGINE(cut_through), 0, 0, "on", NULL, NULL,
+     "whether data between two sockets of this daemon passes without segments", "off on"},
     {"tcp", "delack_us", CONFIG_NUMBER, ENGINE(delack_us), 0, 500000, "40000", NULL, NULL,
      "how long an acknowledgement may wait for data to ride on"},
     {"tcp", "time_wait_us", CONFIG_NUMBER, ENGINE(time_wait_us), 0, TIMER_US_MAX, "60000000", NULL, NULL,

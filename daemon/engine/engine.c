@@ -62,6 +62,7 @@ void engine_config_default(struct engine_config *cfg)
         .congestion = CC_CUBIC,
         .bbr_loss_percent = 2,
         .ecn = ENGINE_ECN_ACCEPT,
+        .cut_through = 1,
         .idle_restart = 1,
         .fast_path = 1,
         .port_min = 32768,

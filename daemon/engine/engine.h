@@ -172,6 +172,7 @@ struct engine_config {
     uint8_t congestion;          /* of a new socket: index of its name in ENGINE_CONGESTION_WORDS */
     uint8_t bbr_loss_percent;    /* 2: BBR.LossThresh */
     uint8_t ecn;                 /* enum engine_ecn; ENGINE_ECN_ACCEPT */
+    uint8_t cut_through;         /* 1: data between two sockets here takes no segments */
     uint8_t idle_restart;        /* 1: cwnd is reduced after idle times (RFC 2861) */
     uint8_t fast_path;           /* 1; 0: every segment takes the long way, which tests compare with */
     uint16_t port_min, port_max; /* ephemeral ports: 32768..60999 */

@@ -178,6 +178,8 @@ enum stat {
     ST_TCP_CHALLENGE_LIMITED,
     ST_TCP_DELAYED_ACKS,
     ST_TCP_PURE_ACKS,
+    ST_TCP_CUT_THROUGH, /* times data passed between two ends that are both here, without segments */
+    ST_TCP_CUT_THROUGH_BYTES,
     ST_TCP_HP_HITS, /* header prediction hits */
     ST_TCP_ZERO_WINDOW_PROBES,
     ST_TCP_KEEPALIVES,

@@ -378,6 +378,8 @@ uint16_t tcp_adv_mss(const struct engine *e, const struct ip_addr *remote);
 void tcp_conn_input(struct engine *e, struct tcp_conn *c, struct tcp_seg *s, const struct rx_pkt *rp);
 /** @return false: the segment must be dropped (and was answered if it has to be). */
 bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s);
+/** Everything before `ack`, which is good, has arrived. */
+void tcp_una_advance(struct engine *e, struct tcp_conn *c, uint32_t ack);
 void tcp_window_update_input(struct tcp_conn *c, const struct tcp_seg *s);
 
 /* tcp_challenge.c */
@@ -500,6 +502,10 @@ uint64_t tcp_reass_end(const struct engine *e, const struct tcp_conn *c);
 /** SACK blocks to send, D-SACK first; returns their number, at most `max`. The connection has a record. */
 unsigned tcp_reass_sacks(const struct engine *e, const struct tcp_conn *c, struct tcp_sack_block *ret,
                          unsigned max);
+
+/* tcp_local.c */
+/** Pass what is queued to the other end of the connection, if that is here. True: there is more to pass. */
+bool tcp_local_output(struct engine *e, struct tcp_conn *c);
 
 /* tcp_out.c */
 /* Frames that connections leave free for stateless answers. */

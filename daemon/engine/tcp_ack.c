@@ -35,16 +35,16 @@ static uint64_t ts_rtt(const struct engine *e, const struct tcp_conn *c, const s
     return ms < 1u << 24 ? (uint64_t)(ms ? ms : 1) * 1000 : 0;
 }
 
-static void advance_una(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s)
+void tcp_una_advance(struct engine *e, struct tcp_conn *c, uint32_t ack)
 {
-    uint32_t bytes = s->ack - c->snd_una;
+    uint32_t bytes = ack - c->snd_una;
 
-    if (c->flags & TF_FIN_SENT && s->ack == c->snd_nxt) {
+    if (c->flags & TF_FIN_SENT && ack == c->snd_nxt) {
         bytes--;
         c->flags |= TF_FIN_ACKED;
     }
     tcp_tx_tune(e, c);
-    c->snd_una = s->ack;
+    c->snd_una = ack;
     c->s.tx.head += bytes;
     if (c->s.tx.flags & RING_NEXT)
         ring_passed(e, &c->s, &c->s.tx);
@@ -154,7 +154,7 @@ bool tcp_ack_input(struct engine *e, struct tcp_conn *c, const struct tcp_seg *s
     tcp_recovery_sack(e, c, s, &a);
     if (s->ack != c->snd_una) {
         tcp_recovery_cum(e, c, s->ack, &a);
-        advance_una(e, c, s);
+        tcp_una_advance(e, c, s->ack);
     }
     tcp_window_update_input(c, s);
     c->probes = 0;

@@ -215,7 +215,7 @@ static inline void count_in(struct engine *e, struct tcp_conn *c, uint8_t tos, b
     tally_in(c, len, 0);
 }
 
-/* The segment in flight is acknowledged: tcp_recovery_cum(), advance_una(), tcp_recovery_ack(),
+/* The segment in flight is acknowledged: tcp_recovery_cum(), tcp_una_advance(), tcp_recovery_ack(),
  * after_ack(). */
 static inline void all_acked(struct engine *e, struct tcp_conn *c, const struct tcp_way *w)
 {

@@ -644,6 +644,9 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
     }
     if (c->pmtu_changes != e->pmtu.changes)
         tcp_pmtu_sync(e, c);
+    if (e->cfg.cut_through && c->s.tx.tail != c->s.tx.head && ip_addr_eq(&c->s.local, &c->s.remote) &&
+        tcp_local_output(e, c))
+        return false;
     cc_restart_after_idle(e, c);
     if (c->flags & TF_TLP && tx_room(e, c) > TCP_TX_RESERVE)
         (void)send_loss_probe(e, c);
