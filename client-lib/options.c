@@ -291,24 +291,40 @@ static int daemon_set(sc_sock *s, int level, int name, uint64_t value)
     return sc__op_end(&op, rc < 0 ? rc : 0);
 }
 
-/* ICMP6_FILTER: 32 bytes, in the fields that have room for them. */
-static int filter_set(sc_sock *s, const void *val, size_t len)
+/* Values of up to 32 bytes, in the fields of a command that have room for them. */
+static int wide_set(sc_sock *s, struct sg_cmd *cmd, const void *val, size_t len)
 {
-    struct sg_cmd cmd = {.op = SG_CMD_SETOPT, .arg0 = LINUX_SOL_ICMPV6, .arg1 = SC_ICMP6_FILTER};
-    const uint8_t *from = val;
+    uint8_t bytes[32] = {0};
     struct op op;
     int rc;
 
-    if (len < 32)
-        return -EINVAL;
-    memcpy(cmd.addr, from, 16);
-    memcpy(&cmd.value, from + 16, 8);
-    memcpy(&cmd.value2, from + 24, 8);
+    memcpy(bytes, val, len);
+    memcpy(cmd->addr, bytes, 16);
+    memcpy(&cmd->value, bytes + 16, 8);
+    memcpy(&cmd->value2, bytes + 24, 8);
     rc = sc__op_begin(&op, s, 0, true);
     if (rc)
         return rc;
-    rc = sc__op_command(&op, &cmd, NULL);
+    rc = sc__op_command(&op, cmd, NULL);
     return sc__op_end(&op, rc < 0 ? rc : 0);
+}
+
+static int filter_set(sc_sock *s, const void *val, size_t len)
+{
+    struct sg_cmd cmd = {.op = SG_CMD_SETOPT, .arg0 = LINUX_SOL_ICMPV6, .arg1 = SC_ICMP6_FILTER};
+
+    return len < 32 ? -EINVAL : wide_set(s, &cmd, val, 32);
+}
+
+/* TCP_FASTOPEN_KEY: 16 bytes, or 32. */
+static int keys_set(sc_sock *s, const void *val, size_t len)
+{
+    struct sg_cmd cmd = {.op = SG_CMD_SETOPT, .arg0 = LINUX_SOL_TCP, .arg1 = SC_TCP_FASTOPEN_KEY};
+
+    if (len != 16 && len != 32)
+        return -EINVAL;
+    cmd.scope = (uint32_t)len;
+    return wide_set(s, &cmd, val, len);
 }
 
 static int set(sc_sock *s, int level, int name, const void *val, size_t len)
@@ -326,6 +342,8 @@ static int set(sc_sock *s, int level, int name, const void *val, size_t len)
         return -ENOPROTOOPT;
     if (level == LINUX_SOL_ICMPV6 && name == SC_ICMP6_FILTER)
         return filter_set(s, val, len);
+    if (level == LINUX_SOL_TCP && name == SC_TCP_FASTOPEN_KEY)
+        return keys_set(s, val, len);
     if (sc__group_option(level, name))
         return sc__group_set(s, level, name, val, len);
     rc = value_read(level, name, val, len, &value);

@@ -643,6 +643,8 @@ SC_API int64_t sc_gettimeout_ms(const sc_sock *s);
 #define SC_TCP_CONGESTION       13 /* char[]: congestion control, "cubic", "reno", "bbr"; -ENOENT: unknown */
 #define SC_TCP_USER_TIMEOUT     18 /* milliseconds that sent data may stay unacknowledged; 0: the default */
 #define SC_TCP_FASTOPEN         23 /* listener: Fast Open, for so many connections */
+#define SC_TCP_FASTOPEN_KEY     33 /* set only: 16 bytes, the key of cookies; or 32, and an older one */
+#define SC_TCP_FASTOPEN_NO_COOKIE 34 /* Fast Open without cookies: for closed networks only */
 #define SC_TCP_FASTOPEN_CONNECT 30 /* sc_connect() leaves the SYN to the first data (RFC 7413) */
 
 /** Value of SO_LINGER; layout of POSIX's struct linger. */

@@ -189,9 +189,11 @@ Test(raw, header_of_the_application_is_completed_and_sent)
         cr_assert_arr_eq(ip.payload, buf, 100);
     }
     own_header(p, 0, NET4(1), 100);
+    put_be16(p + 4, 0x1234);
     cr_assert_eq(app_sendto(&h, s, p, 120, 1, 0), 120);
     expect_ip4(&h, &ip, NULL);
     cr_assert_eq(ip.src, HOST4);
+    cr_assert_eq(ip.id, 0x1234);
     cr_assert_eq(engine_setopt(h.e, h.sid, app_socket(&h, SG_SOCK_DGRAM), 0, 3, 1, h.now_us), -ENOPROTOOPT);
 }
 

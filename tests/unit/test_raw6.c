@@ -63,6 +63,16 @@ static void drain(void)
         ;
 }
 
+/* RFC 3542 3: raw sockets of IPv6 have nothing to do with IPv4. */
+Test(raw6, takes_no_ipv4)
+{
+    uint32_t s = opened(SG_SOCK_RAW, 89);
+    uint64_t only = 0;
+
+    cr_assert_eq(engine_getopt(h.e, h.sid, s, 41, 26 /* IPV6_V6ONLY */, &only), 0);
+    cr_assert_eq(only, 1);
+}
+
 /* Send `len` bytes of buf to an address; `info` may be NULL. */
 static void sends(uint32_t s, const uint8_t *to, uint16_t port, uint32_t len,
                   const struct sg_dgram_info *info)

@@ -909,3 +909,26 @@ Test(socket, tcp_info_is_put_together_and_begun_again_when_it_was_torn)
     cr_assert_eq(part[20], 77);
     env_close(&e);
 }
+
+Test(socket, keys_of_fast_open_travel_whole)
+{
+    struct env e = env_open("posix");
+    sc_sock *s = stream_new(&e);
+    struct fake_seen seen;
+    uint8_t keys[32];
+
+    for (unsigned i = 0; i < sizeof(keys); i++)
+        keys[i] = (uint8_t)(i + 1);
+    for (size_t len = 16; len <= 32; len += 16) {
+        /* The fake daemon doesn't know the option; what matters is what it was sent. */
+        cr_assert_eq(sc_setsockopt(s, SC_SOL_TCP, SC_TCP_FASTOPEN_KEY, keys, len), -ENOPROTOOPT);
+        fake_seen(e.f, 0, &seen);
+        cr_assert(seen.opt_level == 6 && seen.opt_name == 33 && seen.opt_scope == len);
+        cr_assert_arr_eq(seen.opt_addr, keys, 16);
+        cr_assert_eq(seen.opt_value & 0xff, len == 32 ? 17 : 0);
+        cr_assert_eq(seen.opt_value2 & 0xff, len == 32 ? 25 : 0);
+    }
+    cr_assert_eq(sc_setsockopt(s, SC_SOL_TCP, SC_TCP_FASTOPEN_KEY, keys, 15), -EINVAL);
+    cr_assert_eq(sc_setsockopt(s, SC_SOL_TCP, SC_TCP_FASTOPEN_KEY, keys, 0), -EINVAL);
+    env_close(&e);
+}
