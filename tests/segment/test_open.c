@@ -224,3 +224,33 @@ Test(open, full_accept_queue_ignores_syn)
     cr_assert_eq(host_count(&p.h, "ESTABLISHED"), 1);
     peer_stop(&p);
 }
+
+/* RFC 9293 3.10.7.1: a reset is not answered, or two hosts without a connection reset each other for ever. */
+Test(open, rst_to_nobody_is_not_answered)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    p.host_port = 999;
+    seg_send(&p, (struct seg){.flags = TCP_RST});
+    seg_none(&p);
+    seg_send(&p, (struct seg){.flags = TCP_RST | TCP_ACK, .ack = 5});
+    seg_none(&p);
+    seg_send(&p, (struct seg){.flags = TCP_ACK, .ack = 5});
+    seg_expect(&p, .flags = TCP_RST, .check = C_FLAGS);
+    peer_stop(&p);
+}
+
+Test(open, a_second_connect_is_refused)
+{
+    struct peer p;
+
+    peer_start(&p, NULL);
+    peer_connecting(&p);
+    cr_assert_eq(app_connect(&p.h, p.slot, 1, PEER_PORT), -EALREADY);
+    seg_none(&p);
+    seg_send(&p, (struct seg){.flags = TCP_SYN | TCP_ACK, .ack = 1, .mss = 1460});
+    seg_drain(&p);
+    cr_assert_eq(app_connect(&p.h, p.slot, 1, PEER_PORT), -EISCONN);
+    peer_stop(&p);
+}

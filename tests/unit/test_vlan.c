@@ -109,6 +109,16 @@ Test(vlan, unknown_id_and_half_a_tag_are_counted_drops)
     cr_assert_eq(host_counter(&h, "DropVlan"), 2);
 }
 
+/* The tag is no part of the packet: one that lacks its last bytes is not made whole by what lies behind. */
+Test(vlan, packet_that_is_cut_short_is_dropped)
+{
+    frame_icmp(&f, VLAN_NET | 1, VLAN_NET | HOST_LAST, ICMP4_ECHO, 0, 1, "data", 4);
+    tag(VLAN);
+    f.len -= 2;
+    cr_assert_null(receive(0));
+    cr_assert_eq(host_counter(&h, "IpInHdrErrors"), 1);
+}
+
 Test(vlan, packet_leaves_by_the_interface_of_its_route)
 {
     static const struct {
