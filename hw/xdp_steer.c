@@ -109,12 +109,19 @@ static int load_failed(const struct netif *n, const struct netif_error *e, int e
     return netif_fail(n, e, err, "the kernel does not take the XDP program: %s", strerror(err));
 }
 
-/* The set of a killed daemon goes on being used, so that no packet slips past between two programs. */
-static int reuse_owned(struct xdp_steer *s)
+/*
+ * The set of a killed daemon goes on being used, so that no packet slips past between two programs. Without
+ * its program it is a pin that a stopped daemon could not take away, because it had become another user.
+ */
+static int reuse_owned(struct xdp_steer *s, const struct netif *n)
 {
     struct bpf_map *map = bpf_object__find_map_by_name(s->object, "owned");
-    int fd = inherited_owned(s), r;
+    int link = inherited_link(s, n), fd, r;
 
+    if (link < 0)
+        return 0;
+    (void)close(link);
+    fd = inherited_owned(s);
     if (fd < 0)
         return 0;
     r = bpf_map__reuse_fd(map, fd); /* It takes a copy. */
@@ -141,7 +148,7 @@ int xdp_steer_load(struct xdp_steer *s, const struct netif *n, const struct xdp_
     name_pins(s, n);
     s->pinned = bpffs_is_there();
     s->object = bpf_object__open_mem(program, sizeof(program), NULL);
-    r = !s->object ? -errno : s->pinned ? reuse_owned(s) : 0;
+    r = !s->object ? -errno : s->pinned ? reuse_owned(s, n) : 0;
     if (!r)
         r = bpf_object__load(s->object);
     (void)libbpf_set_print(print);
