@@ -50,7 +50,7 @@ struct engine {
     uint32_t pressed;      /* sessions that want regions back */
     uint64_t region_bytes; /* of all sessions together */
     uint64_t sweep_us;     /* when the next sweep for idle regions is due */
-    uint32_t closing; /* sessions that ended and whose sockets are not all closed yet */
+    uint32_t closing;      /* sessions that ended and whose sockets are not all closed yet */
     struct port_table ports;
     struct flow_table flows;
     struct wheel wheel;
@@ -64,6 +64,85 @@ static inline uint64_t neigh_reachable_us(const struct engine *e, const struct n
 {
     return n->addr.family == SG_AF_INET6 ? e->net.t.ifs[n->ifindex].reach_us : NEIGH_REACHABLE_US;
 }
+
+/* ---- Sockets ---------------------------------------------------------------------------------------- */
+
+static inline struct session *sock_session(struct engine *e, int sid)
+{
+    ENG_ASSERT(sid >= 0 && (uint32_t)sid < e->cfg.session_max && e->sessions[sid].used);
+    return &e->sessions[sid];
+}
+
+/** The same of a socket that has a slot. */
+static inline struct session *slot_session(struct engine *e, const struct sock *s)
+{
+    return &e->sessions[s->sid];
+}
+
+/** TCP, LISTEN or UDP record. */
+static inline struct sock *sock_get(struct engine *e, sock_id id)
+{
+    uint32_t i = SOCK_INDEX(id);
+
+    if (__builtin_expect(SOCK_KIND(id) == SK_TCP, 1))
+        return &e->tcp.conns[i].s;
+    switch (SOCK_KIND(id)) {
+    case SK_LISTEN:
+        return &e->tcp.listeners[i].s;
+    case SK_UDP:
+        return &e->udp.socks[i].s;
+    case SK_TCP:
+    case SK_NONE:
+    case SK_REQ:
+    case SK_TW:
+        break;
+    }
+    ENG_ASSERT(false);
+    return NULL;
+}
+
+static inline sock_id sock_id_of(const struct engine *e, const struct sock *s)
+{
+    switch ((enum sock_kind)s->kind) {
+    case SK_TCP:
+        return SOCK_ID(SK_TCP, tcp_conn_of_const(s) - e->tcp.conns);
+    case SK_LISTEN:
+        return SOCK_ID(SK_LISTEN, (const struct tcp_listener *)s - e->tcp.listeners);
+    case SK_UDP:
+        return SOCK_ID(SK_UDP, (const struct udp_sock *)s - e->udp.socks);
+    case SK_NONE:
+    case SK_REQ:
+    case SK_TW:
+        break;
+    }
+    ENG_ASSERT(false);
+    return 0;
+}
+
+static inline uint32_t tcp_conn_index(const struct engine *e, const struct tcp_conn *c)
+{
+    return (uint32_t)(c - e->tcp.conns);
+}
+
+/** Have the slot of `s` written at engine_publish(), with exactly the DIRTY_* bits given. */
+static inline void sock_dirty_bits(struct engine *e, struct sock *s, unsigned bits)
+{
+    if (!s->slot)
+        return;
+    if (!(s->dirty & DIRTY_LIST)) {
+        s->dirty_next = e->dirty;
+        e->dirty = sock_id_of(e, s);
+    }
+    s->dirty |= (uint8_t)(bits | DIRTY_LIST);
+}
+
+/** MSG_MORE was given with what was written last. Needs a slot. */
+static inline bool sock_says_more(struct engine *e, const struct sock *s)
+{
+    return sg_load_relaxed_u32(&slot_session(e, s)->v.slots[s->slot].a.want) & SG_WANT_MORE;
+}
+
+/* ---- Ways out and TTLs -------------------------------------------------------------------------------- */
 
 /** net_dev_of(), which costs nothing where there is one device. */
 static inline uint8_t net_dev(const struct engine *e, const struct ip_addr *dst)

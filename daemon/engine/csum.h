@@ -51,11 +51,16 @@ static inline uint32_t csum_join(uint32_t sum, uint32_t part, size_t offset)
 /** csum_partial() of an IPv4 header without options. */
 static inline uint32_t csum_header4(const void *p)
 {
-    uint32_t w[5];
-    uint64_t s;
+    uint64_t a, b, s;
+    uint32_t c;
 
-    memcpy(w, p, sizeof(w));
-    s = (uint64_t)w[0] + w[1] + w[2] + w[3] + w[4];
+    memcpy(&a, p, 8);
+    memcpy(&b, (const uint8_t *)p + 8, 8);
+    memcpy(&c, (const uint8_t *)p + 16, 4);
+    s = a + b; /* with the carries coming back in at the bottom */
+    s += s < b;
+    s += c;
+    s += s < c;
     s = (s & UINT32_MAX) + (s >> 32);
     return (uint32_t)s + (uint32_t)(s >> 32);
 }
@@ -63,14 +68,16 @@ static inline uint32_t csum_header4(const void *p)
 /** csum_pseudo4() of TCP, up to 64 KiB; folded it is the same. */
 static inline uint32_t csum_pseudo4_tcp(const uint8_t *src, const uint8_t *dst, uint32_t l4_bytes)
 {
-    uint16_t rest[2] = {__builtin_bswap16(6), __builtin_bswap16((uint16_t)l4_bytes)};
-    uint32_t w[3];
+    uint32_t a, b, rest;
     uint64_t s;
 
-    memcpy(&w[0], src, 4);
-    memcpy(&w[1], dst, 4);
-    memcpy(&w[2], rest, 4);
-    s = (uint64_t)w[0] + w[1] + w[2];
+    memcpy(&a, src, 4);
+    memcpy(&b, dst, 4);
+    rest = UINT32_C(6) << 16 | l4_bytes;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    rest = __builtin_bswap32(rest);
+#endif
+    s = (uint64_t)a + b + rest;
     return (uint32_t)s + (uint32_t)(s >> 32);
 }
 

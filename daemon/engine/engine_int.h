@@ -70,10 +70,54 @@ void pktq_init(struct pktq *q, void *mem, uint32_t count, uint32_t devices);
  * A fresh frame: data points PKT_HEADROOM into its memory, len 0. NULL when all are used. Exactly one may be
  * open at a time; end it with pktq_commit() or pktq_drop().
  */
-struct pktbuf *pktq_get(struct pktq *q);
+static inline struct pktbuf *pktq_get(struct pktq *q)
+{
+    struct pktbuf *p;
+    uint32_t i;
+
+    ENG_ASSERT(!q->open);
+    if (!q->idle)
+        return NULL;
+    i = q->free[q->idle - 1]; /* The one used last: where the cache is warm. */
+    p = &q->pkts[i];
+    q->open = true;
+    *p = (struct pktbuf){.data = q->mem + (size_t)i * PKT_LINEAR_MAX + PKT_HEADROOM};
+    return p;
+}
+
 /** Queue the open frame for a device; false: its queue is full, and the frame is dropped. */
-bool pktq_commit(struct pktq *q, uint8_t dev);
-void pktq_drop(struct pktq *q);
+static inline bool pktq_commit(struct pktq *q, uint8_t dev)
+{
+    struct pktq_dev *d = &q->dev[dev];
+
+    ENG_ASSERT(q->open && dev < q->devices);
+    q->open = false;
+    if (d->tail - d->head == q->count)
+        return false;
+    d->ring[d->tail++ & (q->count - 1)] = q->free[--q->idle];
+    return true;
+}
+
+/** pktq_get() and pktq_commit() in one, for a queue that is known to have room. The caller fills all in;
+ * `data` is what pktq_get() would have written there. */
+static inline struct pktbuf *pktq_push(struct pktq *q, uint8_t dev, uint8_t **data)
+{
+    struct pktq_dev *d = &q->dev[dev];
+    uint32_t i = q->free[q->idle - 1];
+
+    ENG_ASSERT(!q->open && q->idle);
+    q->idle--;
+    d->ring[d->tail++ & (q->count - 1)] = i;
+    *data = q->mem + (size_t)i * PKT_LINEAR_MAX + PKT_HEADROOM;
+    return &q->pkts[i];
+}
+
+static inline void pktq_drop(struct pktq *q)
+{
+    ENG_ASSERT(q->open);
+    q->open = false;
+}
+
 /** The first frames that wait for a device, at most `max`, and their end: the first `n` of them are gone. */
 unsigned pktq_peek(struct pktq *q, uint8_t dev, struct pktbuf *out[], unsigned max);
 void pktq_consume(struct pktq *q, uint8_t dev, unsigned n);
@@ -335,9 +379,6 @@ void session_reclaim_run(struct engine *e);
 bool session_ample(struct engine *e, const struct sock *s);
 /** Go on closing what ended sessions held (session.c). */
 void session_close_run(struct engine *e);
-struct session *sock_session(struct engine *e, int sid);
-struct sock *sock_get(struct engine *e, sock_id id); /* TCP, LISTEN or UDP record */
-sock_id sock_id_of(const struct engine *e, const struct sock *s);
 
 /* ring.c */
 /** The smallest class of region that holds `bytes` bytes, at least `low` and at most `high`. */
@@ -359,7 +400,11 @@ bool ring_offer_check(struct engine *e, struct sock *s, uint64_t tail);
 /** The head of a stream moved: give the old region back if it was passed. */
 void ring_passed(struct engine *e, struct sock *s, struct stream *st);
 /** Stream offset that the ring has no room for, as long as its head stays. Needs a region. */
-uint64_t ring_end(struct engine *e, struct sock *s, const struct stream *st);
+uint64_t ring_end_next(struct engine *e, struct sock *s, const struct stream *st);
+static inline uint64_t ring_end(struct engine *e, struct sock *s, const struct stream *st)
+{
+    return st->flags & RING_NEXT ? ring_end_next(e, s, st) : st->head + (UINT64_C(1) << st->log2);
+}
 /** A stretch of a ring's memory: at most three of them make a run of bytes. */
 struct ring_piece {
     uint8_t *ptr;
@@ -372,8 +417,6 @@ unsigned ring_pieces(struct engine *e, struct sock *s, const struct stream *st, 
 
 /** Have the slot of `s` written at engine_publish() and its application told. */
 void sock_dirty(struct engine *e, struct sock *s);
-/** The same with exactly the DIRTY_* bits given. */
-void sock_dirty_bits(struct engine *e, struct sock *s, unsigned bits);
 /** The session of `s` lied in shared memory; it ends after this turn. */
 void sock_fault(struct engine *e, struct sock *s, const char *reason);
 void sock_session_fault(struct engine *e, int sid, const char *reason);
@@ -392,8 +435,6 @@ void sock_unlink(struct engine *e, struct sock *s);
  * s->rx. False: it lied (fault raised). Needs a slot.
  */
 bool sock_pull(struct engine *e, struct sock *s);
-/** MSG_MORE was given with what was written last. Needs a slot. */
-bool sock_says_more(struct engine *e, const struct sock *s);
 /** The receive side of sock_pull() alone, which every segment may ask for. Does nothing without a slot. */
 void sock_pull_rx(struct engine *e, struct sock *s);
 

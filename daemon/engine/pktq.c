@@ -42,39 +42,6 @@ void pktq_init(struct pktq *q, void *mem, uint32_t count, uint32_t devices)
         q->free[i] = total - 1 - i;
 }
 
-struct pktbuf *pktq_get(struct pktq *q)
-{
-    struct pktbuf *p;
-    uint32_t i;
-
-    ENG_ASSERT(!q->open);
-    if (!q->idle)
-        return NULL;
-    i = q->free[q->idle - 1]; /* The one used last: where the cache is warm. */
-    p = &q->pkts[i];
-    q->open = true;
-    *p = (struct pktbuf){.data = q->mem + (size_t)i * PKT_LINEAR_MAX + PKT_HEADROOM};
-    return p;
-}
-
-bool pktq_commit(struct pktq *q, uint8_t dev)
-{
-    struct pktq_dev *d = &q->dev[dev];
-
-    ENG_ASSERT(q->open && dev < q->devices);
-    q->open = false;
-    if (d->tail - d->head == q->count)
-        return false;
-    d->ring[d->tail++ & (q->count - 1)] = q->free[--q->idle];
-    return true;
-}
-
-void pktq_drop(struct pktq *q)
-{
-    ENG_ASSERT(q->open);
-    q->open = false;
-}
-
 static struct pktbuf *frame_at(const struct pktq *q, const struct pktq_dev *d, uint32_t i)
 {
     return &q->pkts[d->ring[i & (q->count - 1)]];

@@ -200,13 +200,10 @@ bool ring_offer_check(struct engine *e, struct sock *s, uint64_t tail)
 
 /* ---- Where bytes lie -------------------------------------------------------------------------------- */
 
-uint64_t ring_end(struct engine *e, struct sock *s, const struct stream *st)
+uint64_t ring_end_next(struct engine *e, struct sock *s, const struct stream *st)
 {
-    const struct ring_next *n;
+    const struct ring_next *n = ring_next_of(e, s, st);
 
-    if (!(st->flags & RING_NEXT))
-        return st->head + (UINT64_C(1) << st->log2);
-    n = ring_next_of(e, s, st);
     return n->at + (UINT64_C(1) << n->log2); /* ring_passed() ran: the head lies before n->at. */
 }
 

@@ -454,35 +454,3 @@ int engine_release(struct engine *e, int sid, uint32_t slot)
     sock_dirty_bits(e, s, DIRTY_LINE);
     return 0;
 }
-
-/* Kicks are taken in two passes, so that one fence serves a whole batch ([S6]). */
-void engine_kick(struct engine *e, int sid, const uint32_t *slots, unsigned n, uint64_t now_us)
-{
-    struct session *ss = sock_session(e, sid);
-
-    e->now_us = now_us;
-    stat_add(&e->stats, ST_APP_KICKS, n);
-    for (unsigned i = 0; i < n; i++) {
-        struct sock *s = sock_of(e, sid, slots[i]);
-        struct sg_slot *sl;
-
-        if (!s) {
-            stat_inc(&e->stats, ST_APP_KICK_BAD);
-            continue;
-        }
-        sl = &ss->v.slots[slots[i]];
-        s->kick_seen = sg_load_relaxed_u32(&sl->a.kick_posted);
-        sg_store_release_u32(&sl->d.kick_seen, s->kick_seen);
-    }
-    sg_fence(); /* [S6] */
-    for (unsigned i = 0; i < n; i++) {
-        struct sock *s = sock_of(e, sid, slots[i]);
-
-        if (!s || !sock_pull(e, s))
-            continue;
-        if (s->kind == SK_TCP)
-            tcp_kick(e, tcp_conn_of(s));
-        else if (s->kind == SK_UDP)
-            udp_kick(e, (struct udp_sock *)s, now_us);
-    }
-}

@@ -7,52 +7,9 @@
  * engine stays inside the region.
  */
 #include "daemon/engine/engine_int.h"
+#include "daemon/engine/tcp_window.h"
 
 #include <errno.h>
-
-struct session *sock_session(struct engine *e, int sid)
-{
-    ENG_ASSERT(sid >= 0 && (uint32_t)sid < e->cfg.session_max && e->sessions[sid].used);
-    return &e->sessions[sid];
-}
-
-struct sock *sock_get(struct engine *e, sock_id id)
-{
-    uint32_t i = SOCK_INDEX(id);
-
-    switch (SOCK_KIND(id)) {
-    case SK_TCP:
-        return &e->tcp.conns[i].s;
-    case SK_LISTEN:
-        return &e->tcp.listeners[i].s;
-    case SK_UDP:
-        return &e->udp.socks[i].s;
-    case SK_NONE:
-    case SK_REQ:
-    case SK_TW:
-        break;
-    }
-    ENG_ASSERT(false);
-    return NULL;
-}
-
-sock_id sock_id_of(const struct engine *e, const struct sock *s)
-{
-    switch ((enum sock_kind)s->kind) {
-    case SK_TCP:
-        return SOCK_ID(SK_TCP, tcp_conn_of_const(s) - e->tcp.conns);
-    case SK_LISTEN:
-        return SOCK_ID(SK_LISTEN, (const struct tcp_listener *)s - e->tcp.listeners);
-    case SK_UDP:
-        return SOCK_ID(SK_UDP, (const struct udp_sock *)s - e->udp.socks);
-    case SK_NONE:
-    case SK_REQ:
-    case SK_TW:
-        break;
-    }
-    ENG_ASSERT(false);
-    return 0;
-}
 
 /* ---- The session's list of sockets ------------------------------------------------------------- */
 
@@ -105,9 +62,8 @@ void sock_session_fault(struct engine *e, int sid, const char *reason)
     stat_inc(&e->stats, ST_APP_FAULTS);
 }
 
-bool sock_pull(struct engine *e, struct sock *s)
+static inline bool pull(struct engine *e, struct sock *s, const struct session *ss)
 {
-    struct session *ss = sock_session(e, s->sid);
     const struct sg_slot_app *a = &ss->v.slots[s->slot].a;
     uint64_t tail = sg_load_acquire_u64(&a->tx_tail); /* [S2] */
     uint64_t base = sg_load_relaxed_u64(&a->tx_base);
@@ -138,20 +94,16 @@ bool sock_pull(struct engine *e, struct sock *s)
     return true;
 }
 
-bool sock_says_more(struct engine *e, const struct sock *s)
+bool sock_pull(struct engine *e, struct sock *s)
 {
-    return sg_load_relaxed_u32(&sock_session(e, s->sid)->v.slots[s->slot].a.want) & SG_WANT_MORE;
+    return pull(e, s, sock_session(e, s->sid));
 }
 
 /* Only the receive side, for the window: cheap enough for every segment. */
-void sock_pull_rx(struct engine *e, struct sock *s)
+static inline void pull_rx(struct engine *e, struct sock *s, const struct session *ss)
 {
-    struct session *ss;
     uint64_t head;
 
-    if (!s->slot)
-        return;
-    ss = sock_session(e, s->sid);
     head = sg_load_acquire_u64(&ss->v.slots[s->slot].a.rx_head); /* [S3] */
     if (ss->fault)
         return;
@@ -164,18 +116,52 @@ void sock_pull_rx(struct engine *e, struct sock *s)
         ring_passed(e, s, &s->rx);
 }
 
-/* ---- Publishing ----------------------------------------------------------------------------------- */
-
-void sock_dirty_bits(struct engine *e, struct sock *s, unsigned bits)
+void sock_pull_rx(struct engine *e, struct sock *s)
 {
-    if (!s->slot)
-        return;
-    if (!(s->dirty & DIRTY_LIST)) {
-        s->dirty_next = e->dirty;
-        e->dirty = sock_id_of(e, s);
-    }
-    s->dirty |= (uint8_t)(bits | DIRTY_LIST);
+    if (s->slot)
+        pull_rx(e, s, sock_session(e, s->sid));
 }
+
+static inline struct sock *in_slot(struct engine *e, const struct session *ss, uint32_t slot)
+{
+    sock_id id = slot < ss->v.slot_count ? ss->v.slot_sock[slot] : 0; /* of slot 0 there is none */
+
+    return id ? sock_get(e, id) : NULL;
+}
+
+/* Kicks are taken in two passes, so that one fence serves a whole batch ([S6]). */
+void engine_kick(struct engine *e, int sid, const uint32_t *slots, unsigned n, uint64_t now_us)
+{
+    struct session *ss = sock_session(e, sid);
+
+    e->now_us = now_us;
+    stat_add(&e->stats, ST_APP_KICKS, n);
+    for (unsigned i = 0; i < n; i++) {
+        struct sock *s = in_slot(e, ss, slots[i]);
+        struct sg_slot *sl;
+
+        if (!s) {
+            stat_inc(&e->stats, ST_APP_KICK_BAD);
+            continue;
+        }
+        sl = &ss->v.slots[slots[i]];
+        s->kick_seen = sg_load_relaxed_u32(&sl->a.kick_posted);
+        sg_store_release_u32(&sl->d.kick_seen, s->kick_seen);
+    }
+    sg_fence(); /* [S6] */
+    for (unsigned i = 0; i < n; i++) {
+        struct sock *s = in_slot(e, ss, slots[i]);
+
+        if (!s || !pull(e, s, ss))
+            continue;
+        if (s->kind == SK_TCP)
+            tcp_kick(e, tcp_conn_of(s));
+        else if (s->kind == SK_UDP)
+            udp_kick(e, (struct udp_sock *)s, now_us);
+    }
+}
+
+/* ---- Publishing ----------------------------------------------------------------------------------- */
 
 void sock_dirty(struct engine *e, struct sock *s)
 {
@@ -214,7 +200,8 @@ static void write_name(struct sg_slot_name *n, const struct sock *s, uint16_t ms
 }
 
 /* The region that follows, on the slot's fourth line; returns the bits that go beside the size class. */
-static uint8_t write_next(struct engine *e, struct sock *s, const struct stream *st, struct sg_next *entries)
+static inline uint8_t write_next(struct engine *e, struct sock *s, const struct stream *st,
+                                 struct sg_next *entries)
 {
     const struct ring_next *n;
     struct sg_next *x;
@@ -229,14 +216,13 @@ static uint8_t write_next(struct engine *e, struct sock *s, const struct stream 
     return (uint8_t)(SG_LOG2_NEXT | (n->count & 1 ? SG_LOG2_ENTRY : 0));
 }
 
-static void write_line(struct engine *e, struct sock *s)
+static inline void write_line(struct engine *e, struct sock *s, struct sg_slot *slot)
 {
-    struct sg_slot *slot = &sock_session(e, s->sid)->v.slots[s->slot];
     struct sg_slot_daemon *d = &slot->d;
     struct tcp_conn *c = s->kind == SK_TCP ? tcp_conn_of(s) : NULL;
 
     if (c)
-        c->rx_notify = tcp_rx_notify(e, c);
+        c->rx_notify = window_notify(e, c);
     if (s->dirty & DIRTY_NAME)
         write_name(&slot->n, s, c ? c->mss : 0);
     sg_store_relaxed_u64(&d->rx_base, s->rx.base);
@@ -254,6 +240,11 @@ static void write_line(struct engine *e, struct sock *s)
     sg_store_relaxed_u32(&d->error, s->error);
     sg_store_release_u32(&d->flags, s->pub_flags);
     __atomic_store_n(&d->state, s->pub_state, __ATOMIC_RELEASE);
+}
+
+static inline void write_line_of(struct engine *e, struct sock *s)
+{
+    write_line(e, s, &slot_session(e, s)->v.slots[s->slot]);
 }
 
 /* In the event queue, beside the slot number: SG_EV_RELEASE instead of SG_EV_SOCK. */
@@ -275,7 +266,7 @@ static bool queued(const struct session *ss, uint32_t slot)
 
 /* Queue an event, unless the slot has one: the application's counters say when it has seen the last, but the
  * bit that bounds the queue is ours. False: no room. */
-static bool event_push(struct engine *e, struct session *ss, int sid, uint32_t slot)
+static inline bool event_push(struct engine *e, struct session *ss, int sid, uint32_t slot)
 {
     struct event_fifo *f = &e->events;
 
@@ -301,9 +292,9 @@ static bool tx_worth_telling(struct engine *e, struct sock *s)
 }
 
 /* Second pass, after the fence of [S5] and [S7]: tell the application unless it has an event waiting. */
-static void tell(struct engine *e, struct sock *s, unsigned dirty)
+static inline void tell(struct engine *e, struct sock *s, unsigned dirty)
 {
-    struct session *ss = sock_session(e, s->sid);
+    struct session *ss = slot_session(e, s);
     struct sg_slot *slot = &ss->v.slots[s->slot];
     bool want = dirty & DIRTY_EVENT;
 
@@ -322,7 +313,7 @@ static void tell(struct engine *e, struct sock *s, unsigned dirty)
     if (s->kind == SK_TCP && s->rx.region) {
         struct tcp_conn *c = tcp_conn_of(s);
 
-        sock_pull_rx(e, s);
+        pull_rx(e, s, ss);
         if (s->rx.head >= c->rx_notify)
             tcp_window_check(e, c);
     }
@@ -337,7 +328,7 @@ void engine_publish(struct engine *e, uint64_t now_us)
     if (!id)
         return;
     for (; id; id = sock_get(e, id)->dirty_next)
-        write_line(e, sock_get(e, id));
+        write_line_of(e, sock_get(e, id));
     sg_fence(); /* [S5], [S7], [S8] */
     /* Sockets that tell() marks again start a new list. */
     e->dirty = 0;

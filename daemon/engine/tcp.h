@@ -348,7 +348,6 @@ void tcp_init(struct engine *e, void *arena, void *scratch);
 
 /* tcp_conn.c */
 struct tcp_conn *tcp_conn_new(struct engine *e);
-uint32_t tcp_conn_index(const struct engine *e, const struct tcp_conn *c);
 void tcp_state_set(struct tcp_conn *c, enum tcp_state st);
 const char *tcp_state_name(enum tcp_state st);
 /** Put into the connection table under its addresses. */
@@ -524,7 +523,6 @@ bool tcp_output_pending(const struct engine *e);
 uint32_t tcp_window_select(struct engine *e, struct tcp_conn *c);
 /** The application read: send a window update if it is worth a segment. */
 void tcp_window_check(struct engine *e, struct tcp_conn *c);
-uint64_t tcp_rx_notify(struct engine *e, struct tcp_conn *c);
 void tcp_send_rst(struct engine *e, struct tcp_conn *c);
 /** Copy queued bytes: `len` from `off` past the first that is not acknowledged. */
 void tcp_tx_copy(struct engine *e, struct tcp_conn *c, uint32_t off, uint8_t *dst, uint32_t len);

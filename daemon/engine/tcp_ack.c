@@ -5,23 +5,15 @@
 #include "daemon/engine/engine_int.h"
 
 #include "daemon/engine/seq.h"
+#include "daemon/engine/tcp_window.h"
 
 #include <errno.h>
 
 #define RENEGE_MIN_US 10000u
 
-/* RFC 9293 3.10.7.4: update the window from a segment that is not older than the last that did. */
 void tcp_window_update_input(struct tcp_conn *c, const struct tcp_seg *s)
 {
-    uint32_t wnd = (uint32_t)s->wnd << (s->flags & TCP_SYN ? 0 : c->snd_wscale);
-
-    if (seq_gt(c->snd_wl1, s->seq) || (c->snd_wl1 == s->seq && seq_gt(c->snd_wl2, s->ack)))
-        return;
-    c->snd_wnd = wnd;
-    c->snd_wl1 = s->seq;
-    c->snd_wl2 = s->ack;
-    if (wnd > c->snd_wnd_max)
-        c->snd_wnd_max = wnd;
+    window_update(c, s->seq, s->ack, (uint32_t)s->wnd << (s->flags & TCP_SYN ? 0 : c->snd_wscale));
 }
 
 /* RFC 7323 4.1: a round trip by the echoed timestamp, good for what was sent again too. Milliseconds. */

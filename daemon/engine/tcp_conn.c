@@ -97,11 +97,6 @@ void tcp_init(struct engine *e, void *arena, void *scratch)
     t->tw_oldest = t->tw_newest = NIL;
 }
 
-uint32_t tcp_conn_index(const struct engine *e, const struct tcp_conn *c)
-{
-    return (uint32_t)(c - e->tcp.conns);
-}
-
 struct tcp_conn *tcp_conn_new(struct engine *e)
 {
     uint32_t i = pool_get(&e->tcp.conn_pool);

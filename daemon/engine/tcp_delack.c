@@ -10,6 +10,7 @@
  * answers within the delay is interactive ("ping-pong"): there quick mode is of no use, and rests.
  */
 #include "daemon/engine/engine_int.h"
+#include "daemon/engine/tcp_rto.h"
 
 #define QUICK_ACKS_MAX 16u
 #define DELAY_MAX_US   200000u /* RFC 9293 3.8.6.3 (MUST-58) allows 500 ms; Linux's TCP_DELACK_MAX */
@@ -116,7 +117,8 @@ static void ack_later(struct engine *e, struct tcp_conn *c)
         return;
     }
     c->delack_at_us = e->now_us + delay;
-    tcp_timer_arm(e, c);
+    if (!tcp_timer_armed(e, c, c->delack_at_us))
+        tcp_timer_arm(e, c);
 }
 
 void tcp_delack_data(struct engine *e, struct tcp_conn *c, uint32_t segment_bytes)

@@ -12,6 +12,8 @@
 #include "daemon/engine/csum.h"
 #include "daemon/engine/seq.h"
 #include "daemon/engine/tcp_fast.h"
+#include "daemon/engine/tcp_rto.h"
+#include "daemon/engine/tcp_window.h"
 
 /* NOP, NOP, timestamp, as all stacks write it (RFC 7323 appendix A), in memory order. */
 static const uint8_t ts_start[4] = {TCP_OPT_NOP, TCP_OPT_NOP, TCP_OPT_TS, 10};
@@ -240,7 +242,6 @@ static inline void all_acked(struct engine *e, struct tcp_conn *c, const struct 
         n->state = NEIGH_REACHABLE;
         n->confirmed_us = e->now_us;
     }
-    sock_dirty_bits(e, &c->s, DIRTY_LINE | DIRTY_TX);
     tally_acked(e, c, f, false);
     if (tcp_window_used(c, f)) {
         struct cc_ack k = {.now_us = e->now_us, .acked = bytes, .rtt_us = (uint32_t)rtt};
@@ -249,7 +250,7 @@ static inline void all_acked(struct engine *e, struct tcp_conn *c, const struct 
     }
     if (seq_ge(c->snd_una, c->cwnd_full_end))
         c->flags &= ~TF_CWND_FULL;
-    tcp_rtt_sample(e, c, rtt);
+    rto_sample(e, c, rtt);
     c->backoff = 0;
     pool_put(&e->tcp.flight_pool, c->flight);
     c->flight = NIL;
@@ -268,7 +269,6 @@ static inline void take_text(struct engine *e, struct tcp_conn *c, const uint8_t
     memcpy(place, data, len);
     c->rcv_nxt += len;
     rx->tail += len;
-    sock_dirty_bits(e, &c->s, DIRTY_LINE | DIRTY_EVENT);
     if (tcp_rx_tune_due(c, len)) {
         struct tcp_seg s = {.has_ts = h[12] == HDR_TS};
 
@@ -282,8 +282,8 @@ bool tcp_fast_input(struct engine *e, const struct pktbuf *p)
 {
     bool is6 = p->len > ETH_HDR_BYTES && get_be16(p->data + 12) == ETH_TYPE_IP6;
     const uint8_t *ip = p->data + ETH_HDR_BYTES, *h;
-    struct tcp_seg wnd = {0};
     uint32_t i, ack, len;
+    unsigned dirty;
     struct tcp_way *w;
     struct tcp_conn *c;
     struct arrived a;
@@ -306,7 +306,7 @@ bool tcp_fast_input(struct engine *e, const struct pktbuf *p)
     if (len) {
         if ((int32_t)(c->rcv_adv - c->rcv_nxt) < (int32_t)len)
             return false;
-        place = place_for(sock_session(e, c->s.sid), &c->s, len, &head);
+        place = place_for(slot_session(e, &c->s), &c->s, len, &head);
         if (!place)
             return false;
     }
@@ -315,12 +315,12 @@ bool tcp_fast_input(struct engine *e, const struct pktbuf *p)
 
     count_in(e, c, is6 ? (uint8_t)(ip[0] << 4 | ip[1] >> 4) : ip[1], is6, len);
     c->rcvd_us = e->now_us;
+    dirty = (c->flight != NIL ? DIRTY_LINE | DIRTY_TX : 0) | (len ? DIRTY_LINE | DIRTY_EVENT : 0);
     if (c->flight != NIL)
         all_acked(e, c, w);
-    wnd.seq = c->rcv_nxt;
-    wnd.ack = ack;
-    wnd.wnd = get_be16(h + 14);
-    tcp_window_update_input(c, &wnd);
+    if (dirty)
+        sock_dirty_bits(e, &c->s, dirty);
+    window_update(c, c->rcv_nxt, ack, (uint32_t)get_be16(h + 14) << c->snd_wscale);
     c->probes = 0;
     c->rto_mode = RTO_OFF;
     c->rto_at_us = 0;

@@ -117,22 +117,21 @@ static inline uint32_t pseudo_sum(const struct sock *s, bool is6, uint32_t l4_le
                : csum_pseudo4_tcp(s->local.ip, s->remote.ip, l4_len);
 }
 
-static inline void put_frame(struct engine *e, struct tcp_conn *c, struct pktbuf *p, const uint8_t *data,
-                             uint32_t len, const struct netif *i, const struct neigh *n)
+static inline void put_frame(struct engine *e, struct tcp_conn *c, struct pktbuf *p, uint8_t *h,
+                             const uint8_t *data, uint32_t len, const struct netif *i, const struct neigh *n)
 {
     bool is6 = c->s.remote.family == SG_AF_INET6;
-    uint8_t *h = p->data, *start;
+    uint8_t *start;
     uint32_t hdr = put_tcp(e, c, h), sum = pseudo_sum(&c->s, is6, hdr + len);
     uint8_t ttl = (uint8_t)(c->s.opts >> SO_TTL_SHIFT);
+    bool partial = i->c.offloads & ENGINE_TX_CSUM;
     uint16_t field;
 
     memcpy(h + hdr, data, len);
-    if (i->c.offloads & ENGINE_TX_CSUM) {
+    if (partial)
         field = csum_fold(sum);
-        p->flags = PKT_CSUM_PARTIAL;
-    } else {
+    else
         field = csum_finish(csum_add(sum, csum_partial(h, hdr + len)));
-    }
     memcpy(h + 16, &field, 2);
     if (is6)
         start = put_frame_header(put_ip6(h, &c->s,
@@ -143,11 +142,14 @@ static inline void put_frame(struct engine *e, struct tcp_conn *c, struct pktbuf
                                  i, n, ETH_TYPE_IP6);
     else
         start = put_frame_header(put_ip4(h, &c->s, ttl ? ttl : e->cfg.ttl, hdr + len), i, n, ETH_TYPE_IP4);
-    p->data = start;
-    p->csum_start = (uint16_t)(h - start);
-    p->csum_offset = 16;
-    p->len = p->total = p->csum_start + hdr + len;
-    p->dev = i->c.dev;
+    hdr += (uint32_t)(h - start);
+    *p = (struct pktbuf){.data = start,
+                         .len = hdr + len,
+                         .total = hdr + len,
+                         .flags = partial ? PKT_CSUM_PARTIAL : 0,
+                         .csum_start = (uint16_t)(h - start),
+                         .csum_offset = 16,
+                         .dev = i->c.dev};
 }
 
 /* ---- The record --------------------------------------------------------------------------------------- */
@@ -201,7 +203,7 @@ static inline void note_sent(struct engine *e, struct tcp_conn *c, uint32_t len)
     if (len < c->mss)
         c->snd_sml = c->snd_nxt;
     c->first_unacked_us = c->sent_us = e->now_us;
-    pto = rto_probe_timeout(e, c);
+    pto = rto_probe_delay(e, c, len); /* rto_probe_timeout() of a flight that has just begun */
     c->rto_mode = pto ? RTO_TLP : RTO_REXMIT;
     c->rto_at_us = e->now_us + (pto ? pto : rto_now(e, c));
     if (!tcp_timer_armed(e, c, c->rto_at_us))
@@ -220,6 +222,7 @@ bool tcp_fast_output(struct engine *e, struct tcp_conn *c)
     const struct netif *i;
     struct pktbuf *p;
     struct neigh *n;
+    uint8_t *h;
 
     if (!quiet(e, c) || !windows_allow(e, c, len) || at + len > UINT64_C(1) << tx->log2 ||
         hdr + len > PKT_LINEAR_MAX - PKT_HEADROOM || !e->tcp.seg_pool.free_count ||
@@ -234,10 +237,9 @@ bool tcp_fast_output(struct engine *e, struct tcp_conn *c)
         return false;
 
     n->used_us = e->now_us;
-    p = pktq_get(&e->txq);
-    ENG_ASSERT(p);
-    put_frame(e, c, p, session_region(sock_session(e, c->s.heap_sid), tx->region) + at, (uint32_t)len, i, n);
-    (void)pktq_commit(&e->txq, i->c.dev); /* There is room. */
+    p = pktq_push(&e->txq, i->c.dev, &h);
+    put_frame(e, c, p, h, session_region(sock_session(e, c->s.heap_sid), tx->region) + at, (uint32_t)len, i,
+              n);
     put_flight(e, c, (uint32_t)len);
     note_sent(e, c, (uint32_t)len);
     stat_inc(&e->stats, ST_TCP_OUT_SEGS);

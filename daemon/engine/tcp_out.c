@@ -61,26 +61,9 @@ uint32_t tcp_window_select(struct engine *e, struct tcp_conn *c)
     return window_select(c, tcp_rx_room(e, c));
 }
 
-uint64_t tcp_rx_notify(struct engine *e, struct tcp_conn *c)
-{
-    uint32_t offered = c->rcv_adv - c->rcv_nxt;
-    uint64_t at = c->s.rx.tail + offered + window_notify_step(c);
-    uint64_t size = window_bytes(c);
-
-    /* Nothing to gain by an update: after the FIN, or when the header field can't say more. */
-    if (c->state < TCPS_ESTABLISHED || c->flags & TF_FIN_RCVD ||
-        offered + window_notify_step(c) > window_max(c))
-        return UINT64_MAX;
-    at = at < size ? 0 : at - size;
-    /* What holds the window back during a switch is the offset of the switch. */
-    if (c->s.rx.flags & RING_NEXT && at < ring_next_of(e, &c->s, &c->s.rx)->at)
-        at = ring_next_of(e, &c->s, &c->s.rx)->at;
-    return at;
-}
-
 void tcp_window_check(struct engine *e, struct tcp_conn *c)
 {
-    uint64_t notify = tcp_rx_notify(e, c);
+    uint64_t notify = window_notify(e, c);
 
     if (notify == UINT64_MAX || c->s.rx.head < notify || c->flags & TF_ORPHAN)
         return;

@@ -54,21 +54,31 @@ static inline uint32_t rto_now(const struct engine *e, const struct tcp_conn *c)
     return rto > e->cfg.rto_max_us ? e->cfg.rto_max_us : (uint32_t)rto;
 }
 
+/* RFC 8985 7.2, of `flight` bytes that were sent once and nothing is known of yet. 0: no probe. */
+static inline uint32_t rto_probe_delay(const struct engine *e, const struct tcp_conn *c, uint32_t flight)
+{
+    uint32_t srtt = c->srtt8_us / 8;
+    uint32_t pto = 2 * srtt, rto = rto_now(e, c);
+
+    if (!(c->flags & TF_SACK) || !srtt || c->backoff)
+        return 0;
+    if (flight <= c->mss)
+        pto += TLP_DELACK_US;
+    else if (pto < TLP_MIN_US)
+        pto = TLP_MIN_US;
+    return pto < rto ? pto : rto;
+}
+static_assert(TLP_DELACK_US >= TLP_MIN_US, "the probe of a lone segment is never too early");
+
 /* RFC 8985 7.2: may a tail loss probe take the place of the time-out, and when? 0: no. */
 static inline uint32_t rto_probe_timeout(const struct engine *e, const struct tcp_conn *c)
 {
-    uint32_t srtt = c->srtt8_us / 8;
-    uint32_t pto = 2 * srtt;
     const struct tx_flight *f = flight_of(e, c);
 
-    if (!(c->flags & TF_SACK) || c->state < TCPS_ESTABLISHED || c->ca_state > CA_CWR || f->tlp_out || !srtt ||
-        c->backoff || f->sacked_bytes || tcp_flight(c) > c->snd_wnd)
+    if (c->state < TCPS_ESTABLISHED || c->ca_state > CA_CWR || f->tlp_out || f->sacked_bytes ||
+        tcp_flight(c) > c->snd_wnd)
         return 0; /* Also when the window shrank under what is in flight: the tail would be thrown away. */
-    if (tcp_flight(c) <= c->mss)
-        pto += TLP_DELACK_US;
-    if (pto < TLP_MIN_US)
-        pto = TLP_MIN_US;
-    return pto < rto_now(e, c) ? pto : rto_now(e, c);
+    return rto_probe_delay(e, c, tcp_flight(c));
 }
 
 #endif

@@ -84,7 +84,23 @@ static inline void tally_sent(const struct engine *e, const struct tcp_conn *c, 
     f->rate_end = end;
 }
 
-void tally_rate(struct engine *e, struct tcp_conn *c, struct tx_flight *f, bool ambiguous);
+/* The round trip that began at rate_at_us is over. As in Linux, what an application with little to send
+ * reached counts only if it is no less than what was known. */
+static inline void tally_rate(struct engine *e, struct tcp_conn *c, struct tx_flight *f, bool ambiguous)
+{
+    uint32_t bytes = (uint32_t)c->delivered - f->rate_base;
+    uint32_t us = (uint32_t)e->now_us - f->rate_at_us;
+    bool app = !(c->flags & TF_CWND_FULL) && !tcp_unsent(c);
+
+    f->rated = false;
+    if (ambiguous || !us)
+        return;
+    if (app && (uint64_t)bytes * c->rate_us < (uint64_t)c->rate_bytes * us)
+        return;
+    c->rate_bytes = bytes;
+    c->rate_us = us;
+    c->flags = (c->flags & ~TF_RATE_APP) | (app ? TF_RATE_APP : 0);
+}
 
 /** An ACK was taken in. `ambiguous`: it is for something that was sent more than once. */
 static inline void tally_acked(struct engine *e, struct tcp_conn *c, struct tx_flight *f, bool ambiguous)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The window that we advertise (RFC 9293 3.8.6.2.2).
+ * Windows: the one that we advertise (RFC 9293 3.8.6.2.2), and the peer's.
  */
 #ifndef ENGINE_TCP_WINDOW_H
 #define ENGINE_TCP_WINDOW_H
@@ -59,6 +59,36 @@ static inline uint32_t window_notify_step(const struct tcp_conn *c)
     uint32_t min = window_update_min(c);
 
     return quarter > min ? quarter : min;
+}
+
+/* rx_head from which the application kicks: there an update of the window is worth a segment. */
+static inline uint64_t window_notify(struct engine *e, struct tcp_conn *c)
+{
+    uint32_t offered = c->rcv_adv - c->rcv_nxt;
+    uint64_t at = c->s.rx.tail + offered + window_notify_step(c);
+    uint64_t size = window_bytes(c);
+
+    /* Nothing to gain by an update: after the FIN, or when the header field can't say more. */
+    if (c->state < TCPS_ESTABLISHED || c->flags & TF_FIN_RCVD ||
+        offered + window_notify_step(c) > window_max(c))
+        return UINT64_MAX;
+    at = at < size ? 0 : at - size;
+    /* What holds the window back during a switch is the offset of the switch. */
+    if (c->s.rx.flags & RING_NEXT && at < ring_next_of(e, &c->s, &c->s.rx)->at)
+        at = ring_next_of(e, &c->s, &c->s.rx)->at;
+    return at;
+}
+
+/* RFC 9293 3.10.7.4: update the window from a segment that is not older than the last that did. */
+static inline void window_update(struct tcp_conn *c, uint32_t seq, uint32_t ack, uint32_t wnd)
+{
+    if (seq_gt(c->snd_wl1, seq) || (c->snd_wl1 == seq && seq_gt(c->snd_wl2, ack)))
+        return;
+    c->snd_wnd = wnd;
+    c->snd_wl1 = seq;
+    c->snd_wl2 = ack;
+    if (wnd > c->snd_wnd_max)
+        c->snd_wnd_max = wnd;
 }
 
 #endif

@@ -217,11 +217,14 @@ static inline void sg_bytes_put(uint8_t *region, unsigned log2, uint64_t pos, co
 {
     size_t size = (size_t)1 << log2;
     size_t at = (size_t)pos & (size - 1);
-    size_t first = len < size - at ? len : size - at;
+    size_t first = size - at;
 
+    if (len <= first) { /* of a constant length: no call */
+        memcpy(region + at, src, len);
+        return;
+    }
     memcpy(region + at, src, first);
-    if (len > first)
-        memcpy(region, (const uint8_t *)src + first, len - first);
+    memcpy(region, (const uint8_t *)src + first, len - first);
 }
 
 /** Copy `len` bytes out of a ring of 2^log2 bytes at stream position `pos` (offset minus base). */
@@ -229,11 +232,14 @@ static inline void sg_bytes_get(const uint8_t *region, unsigned log2, uint64_t p
 {
     size_t size = (size_t)1 << log2;
     size_t at = (size_t)pos & (size - 1);
-    size_t first = len < size - at ? len : size - at;
+    size_t first = size - at;
 
+    if (len <= first) {
+        memcpy(dst, region + at, len);
+        return;
+    }
     memcpy(dst, region + at, first);
-    if (len > first)
-        memcpy((uint8_t *)dst + first, region, len - first);
+    memcpy((uint8_t *)dst + first, region, len - first);
 }
 
 #endif
