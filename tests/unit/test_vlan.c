@@ -109,6 +109,26 @@ Test(vlan, unknown_id_and_half_a_tag_are_counted_drops)
     cr_assert_eq(host_counter(&h, "DropVlan"), 2);
 }
 
+/* IP_PKTINFO names the interface, not the device. */
+Test(vlan, packet_info_tells_the_interface)
+{
+    uint32_t s = app_socket(&h, SG_SOCK_DGRAM);
+    struct sg_dgram_info info;
+    const struct sg_slot *sl = &h.slots[s];
+
+    cr_assert_eq(engine_setopt(h.e, h.sid, s, 0, 8 /* IP_PKTINFO */, 1, h.now_us), 0);
+    cr_assert_eq(app_bind(&h, s, 4000), 0);
+    frame_udp(&f, VLAN_NET | 1, 9, VLAN_NET | HOST_LAST, 4000, "data", 4);
+    memcpy(f.b, mac_of(HOST_LAST), 6);
+    tag(VLAN);
+    cr_assert_null(receive(0));
+    host_run(&h);
+    cr_assert_neq(sl->d.rx_tail, 0);
+    sg_bytes_get(h.seg + ((uint64_t)sl->d.rx_region << SG_REGION_SHIFT), sl->d.rx_log2,
+                 sizeof(struct sg_dgram_hdr), &info, sizeof(info));
+    cr_assert_eq(info.ifnum, 2);
+}
+
 /* The tag is no part of the packet: one that lacks its last bytes is not made whole by what lies behind. */
 Test(vlan, packet_that_is_cut_short_is_dropped)
 {
