@@ -28,12 +28,13 @@
 #define ATTACH_TIMEOUT_MS    5000
 #define PROGRAM_BYTES_MAX    64
 
-/* Descriptors of the attach response, in this order, and then one eventfd a channel. */
-enum { FD_SEGMENT, FD_STATUS, FD_DOORBELL, FD_EVENT, FD_COUNT };
+/* Descriptors of the attach response, in this order; the doorbells, one for each worker, and behind them one
+ * eventfd for each channel. */
+enum { FD_SEGMENT, FD_STATUS, FD_DOORBELL };
 
 /* The kernel passes at most SCM_MAX_FD (253) at once; room for more than we ask for, so that all get closed.
  */
-#define FDS_MAX 32
+#define FDS_MAX 64
 
 static __thread char open_error[256];
 
@@ -268,6 +269,8 @@ static const char *header_problem(const struct sg_seg_hdr *h, uint64_t bytes)
         return "size";
     if (h->channel_count < 1 || h->channel_count > SG_CHANNELS_MAX)
         return "number of channels";
+    if (h->worker_count < 1 || h->worker_count > SG_WORKERS_MAX)
+        return "number of workers";
     if (h->slot_count < 2 || h->slot_count > SG_SLOTS_MAX)
         return "number of slots";
     if (!power_of_two(h->kick_entries) || !power_of_two(h->cmd_entries) || !power_of_two(h->event_entries) ||
@@ -275,7 +278,7 @@ static const char *header_problem(const struct sg_seg_hdr *h, uint64_t bytes)
         return "ring sizes";
     channel = sg_channel_size(h->kick_entries, h->cmd_entries, h->event_entries);
     if (h->channel_bytes < channel || h->channel_off < sizeof(*h) ||
-        !inside(h->channel_off, (uint64_t)h->channel_count * h->channel_bytes, bytes))
+        !inside(h->channel_off, (uint64_t)h->channel_count * h->worker_count * h->channel_bytes, bytes))
         return "place of the channels";
     if (h->slot_off < sizeof(*h) ||
         !inside(h->slot_off, (uint64_t)h->slot_count * sizeof(struct sg_slot), bytes))
@@ -314,6 +317,17 @@ static void ring_init(struct sg_ring *r, uint32_t *tail, uint32_t *head, void *s
     *r = (struct sg_ring){.tail = tail, .head = head, .slots = slots, .entries = entries};
 }
 
+static void map_rings(struct rings *r, uint8_t *base, const struct sg_seg_hdr *h)
+{
+    struct sg_channel *c = (struct sg_channel *)(void *)base;
+
+    ring_init(&r->kicks, &c->kick_tail, &c->kick_head, base + sg_channel_kick_off(), h->kick_entries);
+    ring_init(&r->cmds, &c->cmd_tail, &c->cmd_head, base + sg_channel_cmd_off(h->kick_entries),
+              h->cmd_entries);
+    ring_init(&r->events, &c->event_tail, &c->event_head,
+              base + sg_channel_event_off(h->kick_entries, h->cmd_entries), h->event_entries);
+}
+
 static int map_segment(struct sc_lib *lib, int fd, uint64_t promised_bytes)
 {
     struct sg_seg_hdr h;
@@ -338,13 +352,10 @@ static int map_segment(struct sc_lib *lib, int fd, uint64_t promised_bytes)
     if (rc)
         return fail(rc, "out of memory");
     base = lib->seg + h.channel_off;
-    ch->shm = (struct sg_channel *)(void *)base;
-    ring_init(&ch->kicks, &ch->shm->kick_tail, &ch->shm->kick_head, base + sg_channel_kick_off(),
-              h.kick_entries);
-    ring_init(&ch->cmds, &ch->shm->cmd_tail, &ch->shm->cmd_head, base + sg_channel_cmd_off(h.kick_entries),
-              h.cmd_entries);
-    ring_init(&ch->events, &ch->shm->event_tail, &ch->shm->event_head,
-              base + sg_channel_event_off(h.kick_entries, h.cmd_entries), h.event_entries);
+    ch->worker_count = h.worker_count;
+    ch->sleep = &((struct sg_channel *)(void *)base)->sleep;
+    for (uint32_t w = 0; w < h.worker_count; w++)
+        map_rings(&ch->rings[w], base + (uint64_t)w * h.channel_bytes, &h);
     return 0;
 }
 
@@ -361,6 +372,15 @@ static int map_status(struct sc_lib *lib, int fd)
     return 0;
 }
 
+static int eventfds_settle(struct channel *ch)
+{
+    bool ok = !fcntl(ch->event_fd, F_SETFL, O_NONBLOCK);
+
+    for (uint32_t w = 0; w < ch->worker_count; w++)
+        ok &= !fcntl(ch->rings[w].doorbell_fd, F_SETFL, O_NONBLOCK);
+    return ok ? 0 : fail(-errno, "the daemon's eventfds: %s", strerror(errno));
+}
+
 static int attach(struct sc_lib *lib)
 {
     Sockgate__AttachRequest body = SOCKGATE__ATTACH_REQUEST__INIT;
@@ -369,6 +389,7 @@ static int attach(struct sc_lib *lib)
     const ProtobufCBinaryData *address;
     int fds[FDS_MAX];
     unsigned fd_count;
+    uint32_t workers;
     int rc;
 
     body.channels = 1;
@@ -377,22 +398,28 @@ static int attach(struct sc_lib *lib)
     rc = control_call(lib->ctl_fd, &request, SOCKGATE__RESPONSE__BODY_ATTACH, &response, fds, &fd_count);
     if (rc)
         return rc;
-    if (fd_count != FD_EVENT + response->attach->channels || response->attach->channels < 1) {
+    workers = response->attach->workers;
+    if (workers < 1 || workers > SG_WORKERS_MAX || response->attach->channels < 1 ||
+        fd_count != FD_DOORBELL + workers + response->attach->channels) {
         fds_close(fds, fd_count);
-        rc = fail(-EPROTO, "the daemon sent %u descriptors for %u channels", fd_count,
-                  response->attach->channels);
+        rc = fail(-EPROTO, "the daemon sent %u descriptors for %u channels and %u workers", fd_count,
+                  response->attach->channels, workers);
         goto out;
     }
     rc = map_segment(lib, fds[FD_SEGMENT], response->attach->seg_bytes);
     if (!rc)
         rc = map_status(lib, fds[FD_STATUS]);
-    lib->doorbell_fd = fds[FD_DOORBELL];
-    lib->ch.event_fd = fds[FD_EVENT];
+    for (uint32_t w = 0; w < workers; w++)
+        lib->ch.rings[w].doorbell_fd = fds[FD_DOORBELL + w];
+    lib->ch.event_fd = fds[FD_DOORBELL + workers];
     close(fds[FD_SEGMENT]);
     close(fds[FD_STATUS]);
-    fds_close(fds + FD_COUNT, fd_count - FD_COUNT); /* Channels beyond the one we asked for. */
-    if (!rc && (fcntl(lib->doorbell_fd, F_SETFL, O_NONBLOCK) || fcntl(lib->ch.event_fd, F_SETFL, O_NONBLOCK)))
-        rc = fail(-errno, "the daemon's eventfds: %s", strerror(errno));
+    /* Channels beyond the one we asked for. */
+    fds_close(fds + FD_DOORBELL + workers + 1, fd_count - (FD_DOORBELL + workers + 1));
+    if (!rc && lib->ch.worker_count != workers)
+        rc = fail(-EPROTO, "the daemon's memory fails the check of its number of workers");
+    if (!rc)
+        rc = eventfds_settle(&lib->ch);
     address = &response->attach->address4;
     if (address->len == 4) {
         lib->address.family = SC_ADDR_INET;
@@ -429,8 +456,9 @@ void sc__detach(struct sc_lib *lib)
         (void)munmap((void *)(uintptr_t)lib->status, lib->status_bytes);
     if (lib->epoll_fd >= 0)
         close(lib->epoll_fd);
-    if (lib->doorbell_fd >= 0)
-        close(lib->doorbell_fd);
+    for (unsigned w = 0; w < SG_WORKERS_MAX; w++)
+        if (lib->ch.rings[w].doorbell_fd >= 0)
+            close(lib->ch.rings[w].doorbell_fd);
     if (lib->ch.event_fd >= 0)
         close(lib->ch.event_fd);
     if (lib->ctl_fd >= 0)

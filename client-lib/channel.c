@@ -45,17 +45,28 @@ void sc__channel_fini(struct channel *ch)
 
 /* ---- Slot numbers -------------------------------------------------------------------------------- */
 
-bool sc__slot_take(struct channel *ch, struct desc *d)
+/* The lowest number in a word of the bitmap that is free and a worker's; SG_SLOT_NONE: there is none. */
+static uint32_t free_in(const struct channel *ch, uint32_t word, uint32_t worker)
+{
+    for (uint64_t free = ~ch->slot_used[word]; free; free &= free - 1) {
+        uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(free);
+
+        if (worker == WORKER_ANY || sc__worker_of(ch, slot) == worker)
+            return slot;
+    }
+    return SG_SLOT_NONE;
+}
+
+bool sc__slot_take(struct channel *ch, struct desc *d, uint32_t worker)
 {
     uint32_t words = (ch->slot_count + 63) / 64;
     uint32_t slot = SG_SLOT_NONE;
 
     pthread_mutex_lock(&ch->lock);
-    for (uint32_t w = ch->slot_hint; w < words && !slot; w++) {
-        ch->slot_hint = w;
-        if (ch->slot_used[w] != UINT64_MAX)
-            slot = w * 64 + (uint32_t)__builtin_ctzll(~ch->slot_used[w]);
-    }
+    while (ch->slot_hint + 1 < words && ch->slot_used[ch->slot_hint] == UINT64_MAX)
+        ch->slot_hint++;
+    for (uint32_t w = ch->slot_hint; w < words && !slot; w++)
+        slot = free_in(ch, w, worker);
     if (slot >= ch->slot_count) /* The bitmap's last word has bits beyond the end. */
         slot = SG_SLOT_NONE;
     if (slot) {
@@ -93,13 +104,13 @@ bool sc__slots_closing(struct channel *ch)
 /* ---- Out ----------------------------------------------------------------------------------------- */
 
 /* [P3] towards the daemon: after publishing, wake its worker if it sleeps. */
-static void doorbell(struct channel *ch)
+static void doorbell(struct channel *ch, uint32_t worker)
 {
     static const uint64_t one = 1;
 
     sg_fence(); /* [P3] */
-    if (sg_load_relaxed_u32(&ch->lib->status->worker[ch->worker].sleeping)) {
-        ssize_t n = write(ch->lib->doorbell_fd, &one, sizeof(one));
+    if (sg_load_relaxed_u32(&ch->lib->status->worker[worker].sleeping)) {
+        ssize_t n = write(ch->rings[worker].doorbell_fd, &one, sizeof(one));
 
         (void)n; /* EAGAIN: the counter is full, so the daemon is being woken already. */
     }
@@ -109,12 +120,12 @@ static void doorbell(struct channel *ch)
  * Wait until `ring` has a free record; lock held, released while sleeping. Events are drained meanwhile: a
  * daemon that can't deliver a reply takes no further command.
  */
-static int room_wait(struct channel *ch, struct sg_ring *ring)
+static int room_wait(struct channel *ch, struct sg_ring *ring, uint32_t worker)
 {
     const struct timespec pause = {.tv_nsec = ROOM_SLEEP_NS};
 
     while (sg_ring_free(ring) == 0) {
-        doorbell(ch);
+        doorbell(ch, worker);
         sc__channel_drain(ch);
         pthread_mutex_unlock(&ch->lock);
         (void)nanosleep(&pause, NULL);
@@ -128,10 +139,12 @@ static int room_wait(struct channel *ch, struct sg_ring *ring)
 
 int sc__command_push(struct channel *ch, struct sg_cmd *cmd, struct pending *p)
 {
+    uint32_t worker = sc__worker_of(ch, cmd->slot);
+    struct sg_ring *ring = &ch->rings[worker].cmds;
     int rc;
 
     pthread_mutex_lock(&ch->lock);
-    rc = sc__lib_dead(ch->lib) ? -ENETDOWN : room_wait(ch, &ch->cmds);
+    rc = sc__lib_dead(ch->lib) ? -ENETDOWN : room_wait(ch, ring, worker);
     if (!rc) {
         cmd->tag = 0;
         if (p) {
@@ -140,9 +153,9 @@ int sc__command_push(struct channel *ch, struct sg_cmd *cmd, struct pending *p)
                 ch->next_tag = 1;
             TAILQ_INSERT_TAIL(&ch->pending, p, next);
         }
-        memcpy(sg_ring_slot(&ch->cmds, sizeof(*cmd), 0), cmd, sizeof(*cmd));
-        sg_ring_publish(&ch->cmds, 1);
-        doorbell(ch);
+        memcpy(sg_ring_slot(ring, sizeof(*cmd), 0), cmd, sizeof(*cmd));
+        sg_ring_publish(ring, 1);
+        doorbell(ch, worker);
     }
     pthread_mutex_unlock(&ch->lock);
     return rc;
@@ -180,11 +193,14 @@ int sc__command(struct channel *ch, struct sg_cmd *cmd, uint64_t *value)
 
 void sc__kick_push(struct channel *ch, uint32_t slot)
 {
+    uint32_t worker = sc__worker_of(ch, slot);
+    struct sg_ring *ring = &ch->rings[worker].kicks;
+
     pthread_mutex_lock(&ch->lock);
-    if (!sc__lib_dead(ch->lib) && room_wait(ch, &ch->kicks) == 0) {
-        memcpy(sg_ring_slot(&ch->kicks, sizeof(slot), 0), &slot, sizeof(slot));
-        sg_ring_publish(&ch->kicks, 1);
-        doorbell(ch);
+    if (!sc__lib_dead(ch->lib) && room_wait(ch, ring, worker) == 0) {
+        memcpy(sg_ring_slot(ring, sizeof(slot), 0), &slot, sizeof(slot));
+        sg_ring_publish(ring, 1);
+        doorbell(ch, worker);
     }
     pthread_mutex_unlock(&ch->lock);
 }
@@ -201,7 +217,7 @@ static void defer(struct channel *ch, struct desc *d)
     sc__channel_hand_over(ch); /* The thread that drains may be inside a command. */
 }
 
-/* The reply to a command. Replies come in the order of the commands, so the search is short. */
+/* The reply to a command. Replies of one worker come in the order of the commands, so the search is short. */
 static void take_reply(struct channel *ch, const struct sg_event *ev)
 {
     struct pending *p;
@@ -254,6 +270,8 @@ static void announce_event(struct channel *ch, const struct sg_event *ev)
         take_reply(ch, ev);
     if (ev->kind != SG_EV_SOCK || !d)
         return;
+    if (d->primary) /* What waits there is the whole listener's. */
+        d = d->primary;
     if (__atomic_load_n(&d->has_cb, __ATOMIC_ACQUIRE))
         defer(ch, d);
     sc__channel_changed(ch, d);
@@ -261,23 +279,34 @@ static void announce_event(struct channel *ch, const struct sg_event *ev)
 
 void sc__channel_drain(struct channel *ch)
 {
-    uint32_t n = sg_ring_waiting(&ch->events);
+    uint32_t n[SG_WORKERS_MAX], all = 0;
 
-    if (n == UINT32_MAX) { /* Not a daemon of ours any more. */
-        __atomic_store_n(&ch->lib->dead, 1, __ATOMIC_RELEASE);
-        sc__channel_wake_all(ch);
-        return;
+    for (uint32_t w = 0; w < ch->worker_count; w++) {
+        struct sg_ring *r = &ch->rings[w].events;
+
+        n[w] = sg_ring_waiting(r);
+        if (n[w] == UINT32_MAX) { /* Not a daemon of ours any more. */
+            __atomic_store_n(&ch->lib->dead, 1, __ATOMIC_RELEASE);
+            sc__channel_wake_all(ch);
+            return;
+        }
+        for (uint32_t i = 0; i < n[w]; i++)
+            take_event(ch, sg_ring_slot(r, sizeof(struct sg_event), i));
+        all += n[w];
     }
-    if (n == 0)
+    if (!all)
         return;
-    for (uint32_t i = 0; i < n; i++)
-        take_event(ch, sg_ring_slot(&ch->events, sizeof(struct sg_event), i));
     sg_fence(); /* [S5] one for the whole batch */
-    for (uint32_t i = 0; i < n; i++)
-        announce_event(ch, sg_ring_slot(&ch->events, sizeof(struct sg_event), i));
-    sg_ring_consume(&ch->events, n);
-    if (n == ch->events.entries) /* It was full: the daemon may hold events back. */
-        doorbell(ch);
+    for (uint32_t w = 0; w < ch->worker_count; w++) {
+        struct sg_ring *r = &ch->rings[w].events;
+
+        for (uint32_t i = 0; i < n[w]; i++)
+            announce_event(ch, sg_ring_slot(r, sizeof(struct sg_event), i));
+        if (n[w])
+            sg_ring_consume(r, n[w]);
+        if (n[w] == r->entries) /* It was full: the daemon may hold events back. */
+            doorbell(ch, w);
+    }
 }
 
 /* What was put off, a batch at a time so that the locks are taken once for many sockets. */

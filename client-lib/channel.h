@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One channel of the attachment: its three rings, the threads that wait on it, and the commands under way.
+ * One channel of the attachment: three rings for each worker of the daemon, the threads that wait on it, and
+ * the commands under way. What concerns a slot travels in the rings of the slot's worker; all else, waiting
+ * above all, is of the channel as a whole.
  *
  * All fields are guarded by `lock` unless their comment says otherwise. Lock order: a socket's lock, then
  * the channel's. No lock is held while a thread sleeps.
@@ -55,13 +57,19 @@ struct pending {
 TAILQ_HEAD(pending_list, pending);
 TAILQ_HEAD(desc_list, desc);
 
+/** What a channel has for one worker. */
+struct rings {
+    struct sg_ring kicks, cmds, events;
+    int doorbell_fd;
+};
+
 struct channel {
     struct sc_lib *lib;
-    struct sg_channel *shm; /* the shared control block; atomic accesses only */
     pthread_mutex_t lock;
-    struct sg_ring kicks, cmds, events;
+    struct rings rings[SG_WORKERS_MAX];
+    uint32_t worker_count;
+    uint32_t *sleep; /* the shared sleep word of the channel */
     int event_fd;    /* the daemon writes it for SG_SLEEP_EVENTFD */
-    uint32_t worker; /* which worker's doorbell word counts */
 
     struct waiter *leader;        /* NULL: nobody leads */
     struct waiter_list followers; /* asleep, each on its own word */
@@ -127,6 +135,12 @@ void sc__channel_changed(struct channel *ch, struct desc *d);
 /** Run what the last drain put off. No lock held. */
 void sc__channel_run_deferred(struct channel *ch);
 
+/** The worker that a slot belongs to. */
+static inline uint32_t sc__worker_of(const struct channel *ch, uint32_t slot)
+{
+    return ch->worker_count == 1 ? 0 : slot % ch->worker_count;
+}
+
 /**
  * Push a command; its reply will fill `p` (NULL: none wanted). The caller may hold the socket's lock, which
  * orders the command after what it wrote to the slot. Waits for room in the ring if need be.
@@ -141,8 +155,11 @@ int sc__command(struct channel *ch, struct sg_cmd *cmd, uint64_t *value);
 /** Push a kick for a slot and ring the doorbell if the daemon sleeps. */
 void sc__kick_push(struct channel *ch, uint32_t slot);
 
-/** Give `d` the lowest free slot number; false when there is none. */
-bool sc__slot_take(struct channel *ch, struct desc *d);
+/* "Any worker" for sc__slot_take(). */
+#define WORKER_ANY UINT32_MAX
+
+/** Give `d` the lowest free slot number of a worker; false when there is none. */
+bool sc__slot_take(struct channel *ch, struct desc *d, uint32_t worker);
 /** True when the daemon has not answered every close yet: their numbers come back. */
 bool sc__slots_closing(struct channel *ch);
 /** Give it back. Lock held. */

@@ -45,7 +45,8 @@ static void fork_child(void)
     LIST_FOREACH(lib, &libs, all)
     {
         fd_close(&lib->ctl_fd);
-        fd_close(&lib->doorbell_fd);
+        for (unsigned w = 0; w < SG_WORKERS_MAX; w++)
+            fd_close(&lib->ch.rings[w].doorbell_fd);
         fd_close(&lib->epoll_fd);
         fd_close(&lib->ch.event_fd);
     }
@@ -138,7 +139,9 @@ int sc_lib_open(const char *control_path, const char *profile, sc_lib **out)
         return sc__attach_fail(-ENOMEM, "no thread-specific key left in this process");
     }
     lib->fork_gen = sc__fork_gen;
-    lib->ctl_fd = lib->doorbell_fd = lib->epoll_fd = lib->ch.event_fd = -1;
+    lib->ctl_fd = lib->epoll_fd = lib->ch.event_fd = -1;
+    for (unsigned w = 0; w < SG_WORKERS_MAX; w++)
+        lib->ch.rings[w].doorbell_fd = -1;
     lib->profile = p;
     lib->spin_us = spin_us();
     LIST_INIT(&lib->handles);

@@ -5,6 +5,7 @@
  *   attach.c   hello, attach, the segment checked and mapped       lib.c      life of an attachment, fork
  *   channel.c  rings, commands, events                             wait.c     leader and followers, event fd
  *   slot.c     one socket's lines: bytes in, bytes out, kicks      socket.c   life of a socket
+ *   listen.c   listeners on several workers
  *   stream.c   receiving and sending, stream calls                 dgram.c    datagrams
  *   options.c, groups.c  options     poll.c  readiness, callbacks  profile.c, consts.c   profiles
  *   addr.c     address forms     resolve.c  names                  error.c    presentation of failures
@@ -36,8 +37,7 @@
 struct sc_lib {
     unsigned fork_gen; /* sc__fork_gen when it was made; another value: this is a child */
     int ctl_fd;        /* connected control socket; its hang-up means that the daemon is gone */
-    int doorbell_fd;
-    int epoll_fd; /* what sc_event_fd() gives, -1: not asked for yet. Guarded by channel.lock */
+    int epoll_fd;      /* what sc_event_fd() gives, -1: not asked for yet. Guarded by channel.lock */
     uint8_t *seg;
     uint64_t seg_bytes;
     uint64_t heap_off;
@@ -65,14 +65,17 @@ struct sc_lib {
  * The fields from rx_head on are the application's line of the slot, kept here so that it is written and
  * never read back.
  */
+struct listening;
+struct op;
 struct desc {
     struct sc_lib *lib;
     struct channel *ch;
     struct sg_slot *slot;
-    uint32_t num;   /* slot number */
-    uint8_t type;   /* SG_SOCK_* */
-    uint8_t family; /* SG_AF_* */
-    uint32_t refs;  /* atomic */
+    uint32_t num;         /* slot number */
+    uint8_t type;         /* SG_SOCK_* */
+    uint8_t family;       /* SG_AF_* */
+    uint32_t refs;        /* atomic */
+    struct desc *primary; /* the socket that this is another worker's slot of (listen.c), NULL: it is one */
 
     pthread_mutex_t lock; /* guards what follows, and the application's line of the slot */
     uint32_t handles;     /* open ones; a new socket counts the handle that it is made for */
@@ -90,6 +93,7 @@ struct desc {
     uint64_t tx_from;  /* stream offset from which on the present send region is used */
     uint32_t tx_taken; /* offers of a send region taken [S10] */
     uint32_t kick_posted;
+    struct listening *listening; /* what listening on several workers takes; NULL: nothing */
 
     /* Guarded by channel.lock. */
     struct waiter_list waiters;
@@ -146,8 +150,10 @@ void sc__detach(struct sc_lib *lib);
 
 /* ---- socket.c ------------------------------------------------------------------------------------ */
 
-/** A new socket object with a free slot number; -EMFILE, -ENOMEM. */
-int sc__desc_new(struct sc_lib *lib, uint8_t family, uint8_t type, struct desc **out);
+/** A new socket object with a free slot number of a worker; -EMFILE, -ENOMEM. */
+int sc__desc_new(struct sc_lib *lib, uint8_t family, uint8_t type, uint32_t worker, struct desc **out);
+/** The daemon is to close it: nothing uses the slot any more. The socket's lock is held. */
+void sc__desc_close(struct desc *d);
 /** The daemon does not have it (any more): its number is free. Drops the table's reference. */
 void sc__desc_forget(struct desc *d);
 void sc__desc_ref(struct desc *d);
@@ -161,6 +167,21 @@ static inline const sc_profile *sc__profile(const struct sc_sock *s)
 {
     return __atomic_load_n(&s->profile, __ATOMIC_ACQUIRE);
 }
+
+/* ---- listen.c: one listener, a slot on each worker; the socket's lock is held -------------------- */
+
+/** An option was set, by this command: the slots on other workers have it, or will. */
+void sc__listen_option(struct desc *d, const struct sg_cmd *cmd);
+/** Carry out SG_CMD_LISTEN on all workers. As sc__op_command(). */
+int sc__listen_all(struct op *op, struct sg_cmd *cmd);
+/** The slot whose oldest connection is next in turn; NULL: none waits. */
+struct desc *sc__listen_next(struct desc *d);
+bool sc__listen_ready(const struct desc *d);
+/** Close the slots on other workers. */
+void sc__listen_close(struct desc *d);
+void sc__listen_free(struct desc *d);
+/** It is connected, and will never listen. */
+void sc__listen_forget(struct desc *d);
 
 /* ---- A call under way (slot.c) ------------------------------------------------------------------- */
 

@@ -286,6 +286,8 @@ static int daemon_set(sc_sock *s, int level, int name, uint64_t value)
     if (rc)
         return rc;
     rc = sc__op_command(&op, &cmd, NULL);
+    if (rc >= 0)
+        sc__listen_option(op.d, &cmd);
     if (rc >= 0 && level == LINUX_SOL_SOCKET && name == SC_SO_LINGER)
         linger_note(op.d, value);
     return sc__op_end(&op, rc < 0 ? rc : 0);
@@ -306,6 +308,8 @@ static int wide_set(sc_sock *s, struct sg_cmd *cmd, const void *val, size_t len)
     if (rc)
         return rc;
     rc = sc__op_command(&op, cmd, NULL);
+    if (rc >= 0)
+        sc__listen_option(op.d, cmd);
     return sc__op_end(&op, rc < 0 ? rc : 0);
 }
 

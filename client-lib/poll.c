@@ -61,7 +61,7 @@ static unsigned state_bits(struct desc *d, const sc_profile *p, unsigned want)
     case SG_ST_CONNECTING:
         return 0;
     case SG_ST_LISTENING:
-        return sg_load_relaxed_u32(&d->slot->d.accept_count) ? SC_POLLIN : 0;
+        return sc__listen_ready(d) ? SC_POLLIN : 0;
     case SG_ST_CONNECTED:
     case SG_ST_CLOSED:
         return stream_bits(d, &l, p, want);

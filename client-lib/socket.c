@@ -18,12 +18,17 @@ void sc__desc_ref(struct desc *d)
 void sc__desc_unref(struct desc *d)
 {
     if (__atomic_sub_fetch(&d->refs, 1, __ATOMIC_ACQ_REL) == 0) {
+        struct desc *primary = d->primary;
+
         pthread_mutex_destroy(&d->lock);
+        sc__listen_free(d);
         free(d);
+        if (primary)
+            sc__desc_unref(primary);
     }
 }
 
-int sc__desc_new(struct sc_lib *lib, uint8_t family, uint8_t type, struct desc **out)
+int sc__desc_new(struct sc_lib *lib, uint8_t family, uint8_t type, uint32_t worker, struct desc **out)
 {
     struct desc *d = calloc(1, sizeof(*d));
 
@@ -37,7 +42,7 @@ int sc__desc_new(struct sc_lib *lib, uint8_t family, uint8_t type, struct desc *
     d->handles = 1;
     pthread_mutex_init(&d->lock, NULL);
     LIST_INIT(&d->waiters);
-    if (!sc__slot_take(d->ch, d)) {
+    if (!sc__slot_take(d->ch, d, worker)) {
         sc__desc_unref(d);
         return -EMFILE;
     }
@@ -47,17 +52,27 @@ int sc__desc_new(struct sc_lib *lib, uint8_t family, uint8_t type, struct desc *
 
 /* As sc__desc_new(), but closes under way are waited for before there is no number left: a program that
  * closes a socket may open another at once. `op` may be NULL; its socket is unlocked meanwhile. */
-static int desc_new_settled(struct sc_lib *lib, struct op *op, uint8_t family, uint8_t type,
+static int desc_new_settled(struct sc_lib *lib, struct op *op, uint8_t family, uint8_t type, uint32_t worker,
                             struct desc **out)
 {
-    struct sg_cmd nop = {.op = SG_CMD_NOP};
-    int rc = sc__desc_new(lib, family, type, out);
+    int rc = sc__desc_new(lib, family, type, worker, out);
 
     if (rc != -EMFILE || !sc__slots_closing(&lib->ch))
         return rc;
-    /* Replies come in the order of the commands, so after this one those closes are over. */
-    rc = op ? sc__op_command(op, &nop, NULL) : sc__command(&lib->ch, &nop, NULL);
-    return rc < 0 ? rc : sc__desc_new(lib, family, type, out);
+    if (op)
+        pthread_mutex_unlock(&op->d->lock);
+    rc = 0;
+    for (uint32_t w = 0; w < lib->ch.worker_count && rc >= 0; w++) {
+        /* Replies of a worker come in the order of the commands, so after this one those closes are over. */
+        struct sg_cmd nop = {.op = SG_CMD_NOP, .slot = w};
+
+        rc = sc__command(&lib->ch, &nop, NULL);
+    }
+    if (op)
+        pthread_mutex_lock(&op->d->lock);
+    if (op && __atomic_load_n(&op->s->closed, __ATOMIC_ACQUIRE))
+        rc = -EBADF;
+    return rc < 0 ? rc : sc__desc_new(lib, family, type, worker, out);
 }
 
 void sc__desc_forget(struct desc *d)
@@ -68,11 +83,11 @@ void sc__desc_forget(struct desc *d)
     sc__desc_unref(d);
 }
 
-/* The application's half of the end: nothing uses the slot any more. The socket's lock is held. */
-static void desc_close(struct desc *d)
+void sc__desc_close(struct desc *d)
 {
     struct sg_cmd cmd = {.op = SG_CMD_CLOSE, .slot = d->num};
 
+    sc__listen_close(d);
     d->closed = true;
     d->close_p.closing = d;
     /* Without a daemon the number stays taken, which nobody minds: no socket will be made again. */
@@ -133,7 +148,9 @@ int sc_socket(sc_lib *lib, int family, int type, int proto, sc_sock **out)
         return type;
     if (sc__lib_dead(lib))
         return -ENETDOWN;
-    rc = desc_new_settled(lib, NULL, (uint8_t)family, (uint8_t)type, &d);
+    /* Raw sockets are all on the first worker. */
+    rc =
+        desc_new_settled(lib, NULL, (uint8_t)family, (uint8_t)type, type == SG_SOCK_RAW ? 0 : WORKER_ANY, &d);
     if (rc)
         return rc;
     s = sc__handle_new(lib, d, p);
@@ -171,6 +188,8 @@ int sc_socket_from_fileno(sc_lib *lib, int fileno, int type, sc_sock **out)
     pthread_mutex_lock(&lib->ch.lock);
     if (fileno > 0 && (uint32_t)fileno < lib->ch.slot_count)
         d = lib->ch.descs[fileno];
+    if (d && d->primary)
+        d = NULL; /* A listener's slot on another worker is no socket by itself. */
     if (d)
         sc__desc_ref(d);
     pthread_mutex_unlock(&lib->ch.lock);
@@ -253,7 +272,7 @@ int sc_close(sc_sock *s)
     }
     pthread_mutex_lock(&d->lock);
     if (--d->handles == 0)
-        desc_close(d);
+        sc__desc_close(d);
     pthread_mutex_unlock(&d->lock);
     return 0;
 }
@@ -364,12 +383,12 @@ int sc_listen(sc_sock *s, int backlog)
         backlog += backlog < SC_BACKLOG_MAX;
     cmd.arg0 = backlog < 1 ? 1 : (uint32_t)backlog;
     cmd.arg1 = p->backlog_overflow == SC_OVF_RESET ? SG_OVERFLOW_RESET : SG_OVERFLOW_DROP;
-    rc = op.d->type == SG_SOCK_STREAM ? sc__op_command(&op, &cmd, NULL) : -EOPNOTSUPP;
+    rc = op.d->type == SG_SOCK_STREAM ? sc__listen_all(&op, &cmd) : -EOPNOTSUPP;
     return sc__op_end(&op, rc < 0 ? rc : 0);
 }
 
-/* Whether a connection waits: 0, -EAGAIN, or why none ever will. */
-static int accept_check(const struct desc *d)
+/* Whether a connection waits: 0 and in whose slot, -EAGAIN, or why none ever will. */
+static int accept_check(struct desc *d, struct desc **from)
 {
     struct line l;
 
@@ -378,18 +397,31 @@ static int accept_check(const struct desc *d)
     sc__line_read(d, &l);
     if (l.state != SG_ST_LISTENING)
         return -EINVAL;
-    return sg_load_relaxed_u32(&d->slot->d.accept_count) ? 0 : -EAGAIN;
+    *from = sc__listen_next(d);
+    return *from ? 0 : -EAGAIN;
+}
+
+static void accept_discard(sc_sock **c)
+{
+    if (!*c)
+        return;
+    sc__desc_forget((*c)->d);
+    sc__handle_free(*c);
+    *c = NULL;
 }
 
 /* Room for an accepted connection, made before it is taken so that none is lost for want of memory. */
-static int accept_prepare(struct op *op, sc_sock **ret)
+static int accept_prepare(struct op *op, const struct desc *from, sc_sock **ret)
 {
+    uint32_t worker = sc__worker_of(from->ch, from->num);
     struct desc *d;
     int rc;
 
-    if (*ret)
+    if (*ret && sc__worker_of(from->ch, (*ret)->d->num) == worker)
         return 0;
-    rc = desc_new_settled(op->s->lib, op, op->d->family, SG_SOCK_STREAM, &d);
+    if (*ret)
+        accept_discard(ret); /* It was for another worker's. */
+    rc = desc_new_settled(op->s->lib, op, op->d->family, SG_SOCK_STREAM, worker, &d);
     if (rc)
         return rc;
     *ret = sc__handle_new(op->s->lib, d, sc__profile(op->s));
@@ -400,9 +432,9 @@ static int accept_prepare(struct op *op, sc_sock **ret)
 }
 
 /* Take the oldest connection into the slot of `conn`. -EAGAIN: another thread was faster. */
-static int accept_take(struct op *op, sc_sock *conn)
+static int accept_take(struct op *op, const struct desc *from, sc_sock *conn)
 {
-    struct sg_cmd cmd = {.op = SG_CMD_ACCEPT, .slot = op->d->num, .arg0 = conn->d->num};
+    struct sg_cmd cmd = {.op = SG_CMD_ACCEPT, .slot = from->num, .arg0 = conn->d->num};
     struct pending p = {0};
     int rc = sc__command_push(op->d->ch, &cmd, &p);
 
@@ -425,6 +457,7 @@ static void peer_name(const struct desc *d, sc_addr *out)
 
 int sc_accept(sc_sock *s, sc_sock **conn, sc_addr *peer)
 {
+    struct desc *from = NULL;
     sc_sock *c = NULL;
     struct op op;
     int rc;
@@ -435,18 +468,15 @@ int sc_accept(sc_sock *s, sc_sock **conn, sc_addr *peer)
     if (rc)
         return rc;
     do {
-        rc = accept_check(op.d);
+        rc = accept_check(op.d, &from);
         if (!rc)
-            rc = accept_prepare(&op, &c);
+            rc = accept_prepare(&op, from, &c);
         if (!rc)
-            rc = accept_take(&op, c);
+            rc = accept_take(&op, from, c);
     } while (rc == -EAGAIN && (rc = sc__op_block(&op)) == 0);
     rc = sc__op_end(&op, rc);
     if (rc) {
-        if (c) {
-            sc__desc_forget(c->d);
-            sc__handle_free(c);
-        }
+        accept_discard(&c);
         return rc;
     }
     if (sc__profile(s)->accept_inherits) {
@@ -467,8 +497,10 @@ static int connect_result(struct desc *d)
     struct line l;
 
     sc__line_read(d, &l);
-    if (l.state == SG_ST_CONNECTED)
+    if (l.state == SG_ST_CONNECTED) {
         d->connected = true;
+        sc__listen_forget(d);
+    }
     if (l.flags & SG_F_ERROR) {
         d->err_reported = true;
         d->connected |= l.error == ECONNRESET;

@@ -66,8 +66,8 @@ static void waiter_signal(struct channel *ch, struct waiter *w, uint32_t bit)
     }
     /* The leader writes SG_SLEEP_FUTEX, fences, and looks at its word again before it sleeps. */
     sg_fence();
-    if (__atomic_exchange_n(&ch->shm->sleep, SG_AWAKE, __ATOMIC_SEQ_CST) == SG_SLEEP_FUTEX)
-        futex_wake(&ch->shm->sleep, true);
+    if (__atomic_exchange_n(ch->sleep, SG_AWAKE, __ATOMIC_SEQ_CST) == SG_SLEEP_FUTEX)
+        futex_wake(ch->sleep, true);
 }
 
 void sc__waiter_wake(struct channel *ch, struct waiter *w)
@@ -153,7 +153,13 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 static bool ring_has_events(const struct channel *ch)
 {
-    return sg_load_acquire_u32(&ch->shm->event_tail) != sg_load_relaxed_u32(&ch->shm->event_head);
+    for (uint32_t w = 0; w < ch->worker_count; w++) {
+        const struct sg_ring *r = &ch->rings[w].events;
+
+        if (sg_load_acquire_u32(r->tail) != sg_load_relaxed_u32(r->head))
+            return true;
+    }
+    return false;
 }
 
 static bool leader_done(const struct channel *ch, const struct waiter *w)
@@ -188,22 +194,22 @@ static int leader_sleep(struct channel *ch, struct waiter *w, uint64_t deadline_
     if (ch->lib->spin_us && leader_spin(ch, w, earlier(now + ch->lib->spin_us * UINT64_C(1000), deadline_ns)))
         return 0;
     for (;;) {
-        __atomic_store_n(&ch->shm->sleep, SG_SLEEP_FUTEX, __ATOMIC_SEQ_CST);
+        __atomic_store_n(ch->sleep, SG_SLEEP_FUTEX, __ATOMIC_SEQ_CST);
         sg_fence(); /* [P3] */
         if (leader_done(ch, w))
             break;
         now = sc__now_ns();
         if (now >= deadline_ns)
             break;
-        rc = futex_sleep(&ch->shm->sleep, SG_SLEEP_FUTEX,
-                         earlier(deadline_ns, now + SLEEP_SLICE_MS * NS_PER_MS), true);
+        rc = futex_sleep(ch->sleep, SG_SLEEP_FUTEX, earlier(deadline_ns, now + SLEEP_SLICE_MS * NS_PER_MS),
+                         true);
         if (rc) {
-            __atomic_store_n(&ch->shm->sleep, SG_AWAKE, __ATOMIC_SEQ_CST);
+            __atomic_store_n(ch->sleep, SG_AWAKE, __ATOMIC_SEQ_CST);
             return rc;
         }
         sc__lib_check_alive(ch->lib, false);
     }
-    __atomic_store_n(&ch->shm->sleep, SG_AWAKE, __ATOMIC_SEQ_CST);
+    __atomic_store_n(ch->sleep, SG_AWAKE, __ATOMIC_SEQ_CST);
     return 0;
 }
 
@@ -293,7 +299,7 @@ void sc__channel_rearm(struct channel *ch)
     if (!ch->fd_used || ch->leader)
         return;
     for (;;) {
-        __atomic_store_n(&ch->shm->sleep, SG_SLEEP_EVENTFD, __ATOMIC_SEQ_CST);
+        __atomic_store_n(ch->sleep, SG_SLEEP_EVENTFD, __ATOMIC_SEQ_CST);
         sg_fence(); /* [P3] */
         if (!ring_has_events(ch) || sc__lib_dead(ch->lib))
             return;

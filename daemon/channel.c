@@ -17,6 +17,7 @@ void channel_open(struct channel *c, void *base, uint32_t kick_entries, uint32_t
 
     memset(c, 0, sizeof(*c));
     c->ctl = ctl;
+    c->sleep = &ctl->sleep;
     c->kick = (struct sg_ring){
         .tail = &ctl->kick_tail,
         .head = &ctl->kick_head,
@@ -115,12 +116,12 @@ enum channel_wake channel_wake(struct channel *c)
 {
     uint32_t how;
 
-    if (sg_load_relaxed_u32(&c->ctl->sleep) == SG_AWAKE)
+    if (sg_load_relaxed_u32(c->sleep) == SG_AWAKE)
         return CHANNEL_WAKE_NONE;
-    how = __atomic_exchange_n(&c->ctl->sleep, SG_AWAKE, __ATOMIC_SEQ_CST); /* [P3] */
+    how = __atomic_exchange_n(c->sleep, SG_AWAKE, __ATOMIC_SEQ_CST); /* [P3] */
     if (how == SG_SLEEP_FUTEX) {
         /* Can't fail on a mapped word; nobody waiting is no error. */
-        (void)syscall(SYS_futex, &c->ctl->sleep, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+        (void)syscall(SYS_futex, c->sleep, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
         return CHANNEL_WAKE_FUTEX;
     }
     /* Any other value is nonsense that only its writer suffers from. */

@@ -20,6 +20,7 @@
 
 struct channel {
     struct sg_channel *ctl; /* shared */
+    uint32_t *sleep;        /* shared: the sleep word of the channel as a whole */
     struct sg_ring kick, cmd, event;
     uint32_t staged; /* events written and not yet published */
 };

@@ -13,9 +13,9 @@ static struct ip_ep command_endpoint(const struct sg_cmd *cmd)
 }
 
 /* A slot number that SG_CMD_OPEN or SG_CMD_ACCEPT may fill. */
-static bool slot_valid(const struct app_session *s, uint32_t slot)
+static bool slot_valid(const struct app_session *s, unsigned worker, uint32_t slot)
 {
-    return slot != SG_SLOT_NONE && slot < s->slot_count;
+    return slot != SG_SLOT_NONE && slot < s->slot_count && slot % s->worker_count == worker;
 }
 
 /* Options of IPPROTO_IP whose value are addresses, by Linux's numbers: IP_MULTICAST_IF, and IP_ADD_MEMBERSHIP
@@ -62,13 +62,12 @@ static int mreq_read(const struct sg_cmd *cmd, struct engine_mreq *r)
     return 0;
 }
 
-static int set_addresses(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd,
-                         uint64_t now_us)
+static int set_addresses(struct engine *e, int sid, const struct sg_cmd *cmd, uint64_t now_us)
 {
     struct engine_mreq r;
     int rc = mreq_read(cmd, &r);
 
-    return rc ? rc : engine_mcast(e, s->sid, cmd->slot, cmd->arg1, &r, now_us);
+    return rc ? rc : engine_mcast(e, sid, cmd->slot, cmd->arg1, &r, now_us);
 }
 
 static bool is_icmp6_filter(const struct sg_cmd *cmd)
@@ -76,14 +75,14 @@ static bool is_icmp6_filter(const struct sg_cmd *cmd)
     return cmd->op == SG_CMD_SETOPT && cmd->arg0 == 58 && cmd->arg1 == 1;
 }
 
-static int set_icmp6_filter(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd)
+static int set_icmp6_filter(struct engine *e, int sid, const struct sg_cmd *cmd)
 {
     uint32_t blocked[8];
 
     memcpy(blocked, cmd->addr, 16);
     memcpy(blocked + 4, &cmd->value, 8);
     memcpy(blocked + 6, &cmd->value2, 8);
-    return engine_icmp6_filter(e, s->sid, cmd->slot, blocked);
+    return engine_icmp6_filter(e, sid, cmd->slot, blocked);
 }
 
 /* TCP_FASTOPEN_KEY */
@@ -93,7 +92,7 @@ static bool is_fastopen_key(const struct sg_cmd *cmd)
 }
 
 /* One key, or two; `scope` says how many bytes they have. */
-static int set_fastopen_key(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd)
+static int set_fastopen_key(struct engine *e, int sid, const struct sg_cmd *cmd)
 {
     struct fastopen_keys keys = {.count = cmd->scope / 16};
 
@@ -102,45 +101,48 @@ static int set_fastopen_key(struct engine *e, const struct app_session *s, const
     memcpy(keys.key[0], cmd->addr, 16);
     memcpy(keys.key[1], &cmd->value, 8);
     memcpy(keys.key[1] + 8, &cmd->value2, 8);
-    return engine_fastopen_keys(e, s->sid, cmd->slot, &keys);
+    return engine_fastopen_keys(e, sid, cmd->slot, &keys);
 }
 
 /* Commands on a socket that exists: cmd->slot has been checked. */
-static int socket_command(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd,
-                          uint64_t now_us, uint64_t *value)
+static int socket_command(struct engine *e, const struct app_session *s, unsigned worker,
+                          const struct sg_cmd *cmd, uint64_t now_us, uint64_t *value)
 {
+    int sid = s->parts[worker].sid;
     struct ip_ep ep;
 
     switch ((enum sg_cmd_op)cmd->op) {
     case SG_CMD_BIND:
         ep = command_endpoint(cmd);
-        return engine_bind(e, s->sid, cmd->slot, &ep);
+        return cmd->arg0 ? engine_bind_beside(e, sid, cmd->slot, &ep, cmd->arg0)
+                         : engine_bind(e, sid, cmd->slot, &ep);
     case SG_CMD_LISTEN:
-        return engine_listen(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1);
+        return engine_listen(e, sid, cmd->slot, cmd->arg0, cmd->arg1);
     case SG_CMD_CONNECT:
         ep = command_endpoint(cmd);
-        return engine_connect(e, s->sid, cmd->slot, &ep, now_us);
+        return engine_connect(e, sid, cmd->slot, &ep, now_us);
     case SG_CMD_ACCEPT:
-        return slot_valid(s, cmd->arg0) ? engine_accept(e, s->sid, cmd->slot, cmd->arg0, now_us) : -EBADF;
+        return slot_valid(s, worker, cmd->arg0) ? engine_accept(e, sid, cmd->slot, cmd->arg0, now_us)
+                                                : -EBADF;
     case SG_CMD_SHUTDOWN:
-        return engine_shutdown(e, s->sid, cmd->slot, cmd->arg0, now_us);
+        return engine_shutdown(e, sid, cmd->slot, cmd->arg0, now_us);
     case SG_CMD_CLOSE:
-        return cmd->arg0 ? -EINVAL : engine_close(e, s->sid, cmd->slot, now_us);
+        return cmd->arg0 ? -EINVAL : engine_close(e, sid, cmd->slot, now_us);
     case SG_CMD_SETOPT:
         if (names_addresses(cmd))
-            return set_addresses(e, s, cmd, now_us);
+            return set_addresses(e, sid, cmd, now_us);
         if (is_icmp6_filter(cmd))
-            return set_icmp6_filter(e, s, cmd);
+            return set_icmp6_filter(e, sid, cmd);
         if (is_fastopen_key(cmd))
-            return set_fastopen_key(e, s, cmd);
-        return engine_setopt(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1, cmd->value, now_us);
+            return set_fastopen_key(e, sid, cmd);
+        return engine_setopt(e, sid, cmd->slot, cmd->arg0, cmd->arg1, cmd->value, now_us);
     case SG_CMD_GETOPT:
         engine_clock(e, now_us);
-        return engine_getopt(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1, value);
+        return engine_getopt(e, sid, cmd->slot, cmd->arg0, cmd->arg1, value);
     case SG_CMD_GRANT:
-        return engine_grant(e, s->sid, cmd->slot);
+        return engine_grant(e, sid, cmd->slot);
     case SG_CMD_RELEASE:
-        return engine_release(e, s->sid, cmd->slot);
+        return engine_release(e, sid, cmd->slot);
     case SG_CMD_NOP:
     case SG_CMD_OPEN:
     case SG_CMD_COUNT:
@@ -149,8 +151,19 @@ static int socket_command(struct engine *e, const struct app_session *s, const s
     return -ENOSYS;
 }
 
-int command_run(struct engine *e, const struct app_session *s, const struct sg_cmd *cmd, uint64_t now_us,
-                uint64_t *value)
+/* Raw sockets live on the first worker, which the others send copies to. */
+static int open_command(struct engine *e, const struct app_session *s, unsigned worker,
+                        const struct sg_cmd *cmd)
+{
+    if (!slot_valid(s, worker, cmd->slot))
+        return -EBADF;
+    if (cmd->arg0 == SG_SOCK_RAW && worker)
+        return -EINVAL;
+    return engine_open(e, s->parts[worker].sid, cmd->slot, cmd->arg0, cmd->arg1, cmd->family);
+}
+
+int command_run(struct engine *e, const struct app_session *s, unsigned worker, const struct sg_cmd *cmd,
+                uint64_t now_us, uint64_t *value)
 {
     *value = 0;
     if (cmd->op >= SG_CMD_COUNT)
@@ -162,9 +175,8 @@ int command_run(struct engine *e, const struct app_session *s, const struct sg_c
     if (cmd->op == SG_CMD_NOP)
         return 0;
     if (cmd->op == SG_CMD_OPEN)
-        return slot_valid(s, cmd->slot) ? engine_open(e, s->sid, cmd->slot, cmd->arg0, cmd->arg1, cmd->family)
-                                        : -EBADF;
-    if (!engine_slot_used(e, s->sid, cmd->slot))
+        return open_command(e, s, worker, cmd);
+    if (!engine_slot_used(e, s->parts[worker].sid, cmd->slot))
         return -EBADF;
-    return socket_command(e, s, cmd, now_us, value);
+    return socket_command(e, s, worker, cmd, now_us, value);
 }

@@ -69,6 +69,11 @@ const struct config_key config_keys[] = {
     {"daemon", "drain_ms", CONFIG_NUMBER, FIELD(drain_ms), 0, 600000, "3000", NULL, NULL,
      "how long connections may take to send their last bytes when the daemon stops"},
 
+    {"worker", "count", CONFIG_NUMBER, FIELD(workers), 1, SG_WORKERS_MAX, "1", "workers", "N",
+     "threads that serve the network, each with the connections that reach it; at most one for each CPU that "
+     "applications can spare"},
+    {"worker", "cpus", CONFIG_TEXT, FIELD(cpus), 0, 0, "", NULL, NULL,
+     "CPUs that the workers run on, one after another, as 0,2-3; empty: wherever the kernel puts them"},
     {"worker", "spin_us", CONFIG_NUMBER, FIELD(spin_us), 0, 1000000, "20", NULL, NULL,
      "how long to look for work, yielding the CPU in between, before sleeping"},
     {"worker", "poll_us", CONFIG_NUMBER, FIELD(poll_us), 1, 1000000, "100", NULL, NULL,
@@ -632,6 +637,36 @@ int config_read(struct config *cfg, FILE *f, const char *name, char *error)
 
 /* ---- Settings against each other ------------------------------------------------------------------ */
 
+/* One item of a list of CPUs, "3" or "2-5", up to a comma or the end; moves *at behind it. */
+static bool cpu_range(const char **at, uint64_t *first, uint64_t *last)
+{
+    if (!config_parse_digits(*at, 10, first, at))
+        return false;
+    *last = *first;
+    if (**at == '-' && !config_parse_digits(*at + 1, 10, last, at))
+        return false;
+    return (!**at || **at == ',') && *first <= *last && *last < CONFIG_CPUS_MAX;
+}
+
+int config_cpu(const char *list, unsigned index)
+{
+    uint64_t first, last, total = 0;
+    const char *at = list;
+    bool more = list[0];
+
+    if (!more)
+        return -1;
+    while (more) {
+        if (!cpu_range(&at, &first, &last))
+            return -1;
+        if (index < total + (last - first + 1))
+            return (int)(first + (index - total));
+        total += last - first + 1;
+        more = *at++ == ',';
+    }
+    return config_cpu(list, (unsigned)(index % total)); /* Shorter than `index`: found next time. */
+}
+
 int config_check(const struct config *cfg, char *error)
 {
     const struct engine_config *e = &cfg->engine;
@@ -645,6 +680,13 @@ int config_check(const struct config *cfg, char *error)
         return config_fail(error, "session.heap_bytes: must be a multiple of 16M");
     if (cfg->buffer_bytes > cfg->heap_bytes)
         return config_fail(error, "session.buffer_bytes: must not be larger than session.heap_bytes");
+    if (cfg->heap_bytes * cfg->workers > HEAP_BYTES_MAX)
+        return config_fail(error,
+                           "session.heap_bytes: more than 1T for the %u workers (worker.count) together",
+                           cfg->workers);
+    if (cfg->cpus[0] && config_cpu(cfg->cpus, 0) < 0)
+        return config_fail(error, "worker.cpus: \"%s\" is no list of CPUs like 0,2-3 (0 to %d)", cfg->cpus,
+                           CONFIG_CPUS_MAX - 1);
     if (e->port_min > e->port_max)
         return config_fail(error, "ip.port_min: %u is above ip.port_max (%u)", e->port_min, e->port_max);
     if (e->mss_clamp && e->mss_clamp < 88)

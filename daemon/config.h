@@ -29,6 +29,10 @@
 
 /* Bytes of a device's SPEC with its end: a DPDK device's arguments may name two paths. */
 #define CONFIG_SPEC_MAX     176u
+
+/* CPU numbers are below. */
+#define CONFIG_CPUS_MAX     1024
+
 /* Bytes of a device's name with its end. */
 #define CONFIG_NAME_MAX     16u
 
@@ -91,6 +95,8 @@ struct config {
     uint32_t drain_ms;
 
     /* [worker] */
+    uint32_t workers;
+    char cpus[CONFIG_TEXT_MAX]; /* where they run, in turn; empty: anywhere */
     uint32_t spin_us;
     uint32_t poll_us;
 
@@ -199,6 +205,12 @@ int config_read(struct config *cfg, FILE *f, const char *name, char *error);
 
 /** Check settings against each other. Returns 0, or -EINVAL with `error` set (CONFIG_ERROR_MAX bytes). */
 int config_check(const struct config *cfg, char *error);
+
+/**
+ * The CPU for worker `index`: of the list "0,2-3" its index-th one, from the start again behind its end.
+ * -1: the list is empty or makes no sense.
+ */
+int config_cpu(const char *list, unsigned index);
 
 /** Number with an optional K, M or G. Returns false when it is none. */
 bool config_parse_bytes(const char *text, uint64_t *ret);

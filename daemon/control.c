@@ -45,6 +45,12 @@ static void watch_client(struct control *c, struct client *cl, uint32_t events, 
     }
 }
 
+void control_each_worker(struct control *c, int (*fn)(struct worker *w, void *arg), void *arg)
+{
+    for (unsigned w = 0; w < c->p.cfg->workers; w++)
+        (void)worker_call(c->p.workers[w], fn, arg);
+}
+
 /* The process behind a session is gone or expelled. The memory comes back later, as news of the worker. */
 static void session_detach(struct control *c, struct client *cl)
 {
@@ -52,7 +58,7 @@ static void session_detach(struct control *c, struct client *cl)
 
     cl->session = NULL;
     s->client = NULL;
-    (void)worker_call(c->p.worker, worker_session_end, s);
+    control_each_worker(c, worker_session_end, s);
     log_debug("session %u: %s (pid %d) detached", s->id, s->owner.program, (int)s->owner.pid);
 }
 
@@ -175,6 +181,19 @@ static void client_refuse(struct control *c, struct client *cl, int error, const
     client_answer(c, cl, &res, NULL, 0);
 }
 
+/* All workers have handed it back. */
+static void session_done(struct control *c, struct app_session *s)
+{
+    struct app_session **at = &c->sessions;
+
+    assert(!s->client);
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+    c->session_count--;
+    session_free(s);
+}
+
 /* ---- Hello, attach, detach -------------------------------------------------------------------------- */
 
 static void serve_hello(struct control *c, struct client *cl, const Sockgate__HelloRequest *req)
@@ -207,6 +226,24 @@ static void serve_hello(struct control *c, struct client *cl, const Sockgate__He
     client_answer(c, cl, &res, NULL, 0);
 }
 
+/* Workers that have it already give it back when the next does not take it. */
+static int add_to_workers(struct control *c, struct app_session *s)
+{
+    unsigned w = 0;
+    int rc = 0;
+
+    while (w < s->worker_count && !(rc = worker_call(c->p.workers[w], worker_session_add, s)))
+        w++;
+    if (!rc)
+        return 0;
+    s->parts_done = s->worker_count - w;
+    while (w--)
+        (void)worker_call(c->p.workers[w], worker_session_end, s);
+    if (s->parts_done == s->worker_count)
+        session_done(c, s);
+    return rc;
+}
+
 static int make_session(struct control *c, struct client *cl, uint32_t channels)
 {
     struct session_owner owner = {0};
@@ -224,16 +261,14 @@ static int make_session(struct control *c, struct client *cl, uint32_t channels)
     rc = session_create(c->p.cfg, c->next_session_id, channels, c->p.features, &owner, clock_now_us(), &s);
     if (rc)
         return rc;
-    rc = worker_call(c->p.worker, worker_session_add, s);
-    if (rc) {
-        session_free(s);
-        return rc;
-    }
     c->next_session_id++;
-    s->client = cl;
     s->next = c->sessions;
     c->sessions = s;
     c->session_count++;
+    rc = add_to_workers(c, s);
+    if (rc)
+        return rc;
+    s->client = cl;
     cl->session = s;
     return 0;
 }
@@ -270,11 +305,13 @@ static void serve_attach(struct control *c, struct client *cl, const Sockgate__A
               (int)cl->session->owner.pid, (unsigned)cl->session->owner.uid);
     fds[n++] = cl->session->seg_fd;
     fds[n++] = c->p.status_fd;
-    fds[n++] = cl->session->doorbell_fd;
+    for (uint32_t i = 0; i < cl->session->worker_count; i++)
+        fds[n++] = cl->session->doorbell_fd[i];
     for (uint32_t i = 0; i < cl->session->channel_count; i++)
         fds[n++] = cl->session->channel_fd[i];
     attach.session_id = cl->session->id;
     attach.channels = cl->session->channel_count;
+    attach.workers = cl->session->worker_count;
     attach.seg_bytes = cl->session->bytes;
     attach.address4.len = 4;
     attach.address4.data = (uint8_t *)(uintptr_t)config_address4(c->p.cfg);
@@ -305,7 +342,10 @@ static void serve_admin(struct control *c, struct client *cl, const Sockgate__Re
     int rc = control_admin(c, req, &res, &page);
 
     if (rc)
-        client_refuse(c, cl, rc, rc == -ENOMEM ? "the daemon is out of memory" : "there is no such request");
+        client_refuse(c, cl, rc,
+                      rc == -ENOMEM   ? "the daemon is out of memory"
+                      : rc == -ENOENT ? "there is no worker of this number; see worker.count"
+                                      : "there is no such request");
     else
         client_answer(c, cl, &res, NULL, 0);
     control_admin_free(page);
@@ -454,25 +494,13 @@ uint64_t control_deadline(const struct control *c)
     return deadline;
 }
 
-static void session_done(struct control *c, struct app_session *s)
-{
-    struct app_session **at = &c->sessions;
-
-    assert(!s->client);
-    while (*at != s)
-        at = &(*at)->next;
-    *at = s->next;
-    c->session_count--;
-    session_free(s);
-}
-
-int control_take_news(struct control *c)
+static int take_news(struct control *c, struct worker *w)
 {
     struct worker_news news;
     struct client *cl;
     int rc = 0;
 
-    while (worker_news(c->p.worker, &news)) {
+    while (worker_news(w, &news)) {
         switch (news.kind) {
         case WORKER_NEWS_FAULT:
             log_warning("session %u: %s (pid %d, uid %u) was ended: %s", news.session->id,
@@ -483,7 +511,8 @@ int control_take_news(struct control *c)
                 client_close(c, cl);
             break;
         case WORKER_NEWS_DONE:
-            session_done(c, news.session);
+            if (++news.session->parts_done == news.session->worker_count)
+                session_done(c, news.session);
             break;
         case WORKER_NEWS_NOTICE:
             log_warning("%s", news.text);
@@ -497,6 +526,16 @@ int control_take_news(struct control *c)
             break;
         }
     }
+    return rc;
+}
+
+int control_take_news(struct control *c)
+{
+    int rc = 0;
+
+    for (unsigned w = 0; w < c->p.cfg->workers; w++)
+        if (take_news(c, c->p.workers[w]))
+            rc = -EIO;
     free_gone(c);
     return rc;
 }

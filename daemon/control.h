@@ -30,8 +30,8 @@ struct control;
 
 struct control_params {
     const struct config *cfg;
-    struct worker *worker;
-    const struct control_socket *socket; /* listening */
+    struct worker *workers[SG_WORKERS_MAX]; /* the first cfg->workers */
+    const struct control_socket *socket;    /* listening */
     uint64_t boot_id;
     int status_fd;     /* the status page, to be handed out */
     uint64_t features; /* SG_FEATURE_* that the daemon offers */
@@ -40,7 +40,7 @@ struct control_params {
 /** Nothing of `p` is owned; all must outlive the server. Returns 0 or -errno. */
 int control_open(const struct control_params *p, struct control **ret);
 
-/** Close all connections and free all sessions; accepts NULL. The worker must have stopped. */
+/** Close all connections and free all sessions; accepts NULL. The workers must have stopped. */
 void control_close(struct control *c);
 
 /** Polls readable when control_serve() has something to do. */
@@ -53,8 +53,8 @@ uint64_t control_deadline(const struct control *c);
 void control_serve(struct control *c, uint64_t now_us);
 
 /**
- * Take the worker's news: close connections of sessions that broke the contract, free memory, log.
- * @return 0, or -EIO when the worker has failed for good (logged)
+ * Take the workers' news: close connections of sessions that broke the contract, free memory, log.
+ * @return 0, or -EIO when a worker has failed for good (logged)
  */
 int control_take_news(struct control *c);
 

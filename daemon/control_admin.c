@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Admin queries. Each page is collected by one call on the worker's thread, bounded so that the turn stays
- * short, and turned into messages here.
+ * Admin queries. Each page is collected by one call on each worker's thread, bounded so that the turn stays
+ * short, and turned into messages here. Long lists go through the workers one after another: which one it is
+ * stands in the high bits of the cursor.
  */
 #include "daemon/control_int.h"
 
@@ -12,10 +13,11 @@
 
 #include "daemon/clock.h"
 
-#define SOCKETS_PAGE   64u /* at most 600 bytes each */
+#define SOCKETS_PAGE   64u  /* at most 600 bytes each */
 #define SESSIONS_PAGE  64u  /* at most 120 bytes each */
 #define NEIGHBORS_PAGE 128u /* at most 60 bytes each */
 #define COUNTERS_MAX   512u /* at most 80 bytes each */
+#define CURSOR_WORKER  56   /* bits of a cursor below the worker's number */
 #define ADDRESSES_MAX  64u  /* at most 60 bytes each; more than the engine has */
 
 static_assert(SOCKETS_PAGE * 600 < CONTROL_PACKET_MAX, "a page fits a packet");
@@ -142,20 +144,26 @@ static int collect_session_use(struct worker *w, void *arg)
 
     for (unsigned i = 0; i < page->count; i++) {
         const struct app_session *s = page->sessions[i].session;
+        struct engine_session_use *sum = &page->sessions[i].use, use;
+        int sid = worker_session_number(w, s);
 
-        /* Its memory may be on the way back to us, and its number another's. */
-        if (worker_session(w, s->sid) == s)
-            engine_session_use(worker_engine(w), s->sid, &page->sessions[i].use);
+        if (sid < 0)
+            continue;
+        engine_session_use(worker_engine(w), sid, &use);
+        sum->sockets += use.sockets;
+        sum->orphans += use.orphans;
+        sum->buffer_bytes += use.buffer_bytes;
     }
     return 0;
 }
 
+/* Each worker adds its own, all in the same order. */
 static void add_counter(struct admin_page *page, const char *name, uint64_t value)
 {
     if (page->count == COUNTERS_MAX)
         return;
     page->counters[page->count].name = name;
-    page->counters[page->count++].value = value;
+    page->counters[page->count++].value += value;
 }
 
 static void sum_stats(struct device_stats *to, const struct device_stats *one)
@@ -175,12 +183,16 @@ static int collect_devices(struct worker *w, void *arg)
     struct device_page *d = &page->devices;
     const struct engine *e = worker_engine(w);
     struct engine_addr_info a;
+    struct device_stats one;
 
     /* The untagged interfaces come first, in the order of the devices. */
-    for (; worker_device_stats(w, page->count, &d->v[page->count].stats); page->count++) {
-        d->v[page->count].failed = worker_device_failed(w, page->count);
+    for (page->count = 0; worker_device_stats(w, page->count, &one); page->count++) {
+        sum_stats(&d->v[page->count].stats, &one);
+        d->v[page->count].failed |= worker_device_failed(w, page->count);
         (void)engine_if_info(e, page->count, &d->v[page->count].info);
     }
+    if (d->address_count) /* They are the same for all. */
+        return 0;
     while (d->address_count < ADDRESSES_MAX && engine_addr_next(e, &page->cursor, &a)) {
         (void)engine_if_info(e, a.ifindex, &d->on[d->address_count]);
         d->addresses[d->address_count++] = a;
@@ -192,10 +204,12 @@ static int collect_counters(struct worker *w, void *arg)
 {
     struct admin_page *page = arg;
     const struct worker_counters *c = worker_counters(w);
+    const struct cluster_counters *k = worker_cluster_counters(w);
     struct device_stats d = {0}, one;
     const char *name;
     uint64_t value;
 
+    page->count = 0;
     for (unsigned i = 0; engine_counter(worker_engine(w), i, &name, &value); i++)
         add_counter(page, name, value);
     for (unsigned i = 0; worker_device_stats(w, i, &one); i++)
@@ -219,8 +233,11 @@ static int collect_counters(struct worker *w, void *arg)
     add_counter(page, "worker.wakes_futex", c->wakes_futex);
     add_counter(page, "worker.wakes_eventfd", c->wakes_eventfd);
     add_counter(page, "worker.calls", c->calls);
-    add_counter(page, "session.added", c->sessions_added);
-    add_counter(page, "session.ended", c->sessions_ended);
+    add_counter(page, "worker.handed_on", k->handed_on);
+    add_counter(page, "worker.handed_over", k->handed_over);
+    add_counter(page, "worker.handoff_full", k->handoff_full);
+    add_counter(page, "session.added", worker_index(w) ? 0 : c->sessions_added);
+    add_counter(page, "session.ended", worker_index(w) ? 0 : c->sessions_ended);
     add_counter(page, "session.faulted", c->sessions_faulted);
     return 0;
 }
@@ -266,9 +283,25 @@ static void fill_socket(Sockgate__Socket *m, struct socket_entry *s)
         m->tcp_info = (ProtobufCBinaryData){.len = sizeof(i->tcp), .data = (uint8_t *)&s->info.tcp};
 }
 
+/* A page of a list that each worker has its own part of. */
+static void collect_list(struct control *c, int (*fn)(struct worker *w, void *arg), struct admin_page *p)
+{
+    uint64_t w = p->cursor >> CURSOR_WORKER;
+
+    if (w >= c->p.cfg->workers) { /* No cursor of ours. */
+        p->cursor = 0;
+        return;
+    }
+    p->cursor &= (UINT64_C(1) << CURSOR_WORKER) - 1;
+    (void)worker_call(c->p.workers[w], fn, p);
+    if (!p->cursor && ++w == c->p.cfg->workers)
+        return;
+    p->cursor |= w << CURSOR_WORKER;
+}
+
 static void answer_sockets(struct control *c, struct admin_page *p, Sockgate__Response *res)
 {
-    (void)worker_call(c->p.worker, collect_sockets, p);
+    collect_list(c, collect_sockets, p);
     for (unsigned i = 0; i < p->count; i++) {
         fill_socket(&p->message.socket[i], &p->sockets[i]);
         p->list[i] = &p->message.socket[i];
@@ -283,7 +316,7 @@ static void answer_sockets(struct control *c, struct admin_page *p, Sockgate__Re
 
 static void answer_neighbors(struct control *c, struct admin_page *p, Sockgate__Response *res)
 {
-    (void)worker_call(c->p.worker, collect_neighbors, p);
+    collect_list(c, collect_neighbors, p);
     for (unsigned i = 0; i < p->count; i++) {
         Sockgate__Neighbor *m = &p->message.neighbor[i];
 
@@ -319,7 +352,7 @@ static void answer_sessions(struct control *c, struct admin_page *p, Sockgate__R
         p->sessions[p->count].session = s;
         p->sessions[p->count++].attached = s->client != NULL;
     }
-    (void)worker_call(c->p.worker, collect_session_use, p);
+    control_each_worker(c, collect_session_use, p);
     for (unsigned i = 0; i < p->count; i++) {
         Sockgate__Session *m = &p->message.session[i];
 
@@ -368,7 +401,7 @@ static void fill_device(const struct control *c, struct admin_page *p, unsigned 
 
 static void answer_devices(struct control *c, struct admin_page *p, Sockgate__Response *res)
 {
-    (void)worker_call(c->p.worker, collect_devices, p);
+    control_each_worker(c, collect_devices, p);
     for (unsigned i = 0; i < p->count; i++) {
         fill_device(c, p, i);
         p->list[i] = &p->message.devices.device[i];
@@ -392,9 +425,12 @@ static void answer_devices(struct control *c, struct admin_page *p, Sockgate__Re
     res->devices = &p->response.devices;
 }
 
-static void answer_stats(struct control *c, struct admin_page *p, Sockgate__Response *res)
+static void answer_stats(struct control *c, uint32_t worker, struct admin_page *p, Sockgate__Response *res)
 {
-    (void)worker_call(c->p.worker, collect_counters, p);
+    if (worker)
+        (void)worker_call(c->p.workers[worker - 1], collect_counters, p);
+    else
+        control_each_worker(c, collect_counters, p);
     add_counter(p, "session.now", c->session_count);
     add_counter(p, "control.clients", c->client_count);
     for (unsigned i = 0; i < p->count; i++) {
@@ -452,7 +488,9 @@ int control_admin(struct control *c, const Sockgate__Request *req, Sockgate__Res
         answer_sockets(c, page, res);
         return 0;
     case SOCKGATE__REQUEST__BODY_STATS:
-        answer_stats(c, page, res);
+        if (req->stats->worker > c->p.cfg->workers)
+            return -ENOENT;
+        answer_stats(c, req->stats->worker, page, res);
         return 0;
     case SOCKGATE__REQUEST__BODY_SESSIONS:
         page->cursor = req->sessions->cursor;

@@ -8,8 +8,8 @@
 #include "control.pb-c.h"
 #include "daemon/control.h"
 
-/* Descriptors of an attach: segment, status page, doorbell and one for each channel. */
-#define ATTACH_FDS_MAX (3 + SG_CHANNELS_MAX)
+/* Descriptors of an attach: segment, status page, one for each worker's doorbell and one for each channel. */
+#define ATTACH_FDS_MAX (2 + SG_WORKERS_MAX + SG_CHANNELS_MAX)
 
 struct client {
     int fd;
@@ -41,9 +41,12 @@ struct control {
     uint8_t packet[CONTROL_PACKET_MAX + 1]; /* one request */
 };
 
+/** Run a function on each worker's thread, one after another. */
+void control_each_worker(struct control *c, int (*fn)(struct worker *w, void *arg), void *arg);
+
 /**
  * Answer an admin query. Fills `res` with what the request asks for; the memory it points to is `page`'s.
- * @return 0, or -EOPNOTSUPP when the request is no admin query
+ * @return 0, -EOPNOTSUPP when the request is no admin query, or -ENOENT: it names what isn't there
  */
 struct admin_page;
 int control_admin(struct control *c, const Sockgate__Request *req, Sockgate__Response *res,

@@ -37,13 +37,14 @@ struct daemon {
     struct sg_status *status;
     int status_fd;
     uint64_t boot_id;
-    struct worker *worker;
+    struct worker *workers[SG_WORKERS_MAX];
     struct control *control;
     uint64_t watchdog_us; /* how often to feed it; 0: there is none */
     uint64_t watchdog_next_us;
 };
 
-enum { WAIT_SIGNAL, WAIT_CONTROL, WAIT_NEWS, WAIT_COUNT };
+/* And then the workers' news and the links of the devices. */
+enum { WAIT_SIGNAL, WAIT_CONTROL, WAIT_COUNT };
 
 /* ---- Start ------------------------------------------------------------------------------------------- */
 
@@ -92,29 +93,42 @@ static int open_status(struct daemon *d, char *error, size_t bytes)
     if (getrandom(&d->boot_id, sizeof(d->boot_id), 0) != sizeof(d->boot_id))
         rc = -EIO;
     if (!rc)
-        rc = session_status_create(d->boot_id, 1, &d->status, &d->status_fd);
+        rc = session_status_create(d->boot_id, d->cfg->workers, &d->status, &d->status_fd);
     if (rc)
         (void)snprintf(error, bytes, "the status page can't be made: %s", strerror(-rc));
     return rc;
 }
 
-static int start_worker(struct daemon *d, char *error, size_t bytes)
+static int make_worker(struct daemon *d, unsigned w)
 {
     struct worker_params p = {
         .cfg = d->cfg,
-        .engine = d->stack.engine,
+        .index = w,
+        .cluster = d->stack.cluster,
+        .engine = d->stack.engines[w].engine,
         .port_count = d->stack.device_count,
-        .status = &d->status->worker[0],
+        .status = &d->status->worker[w],
     };
-    int rc;
 
-    for (unsigned i = 0; i < p.port_count; i++)
-        p.ports[i] = (struct worker_port){.device = d->stack.devices[i].device,
+    for (unsigned i = 0; i < p.port_count; i++) {
+        const struct stack_device *sd = &d->stack.devices[i];
+
+        p.ports[i] = (struct worker_port){.device = w < sd->queue_count ? sd->queues[w] : NULL,
                                           .name = d->cfg->devices.v[i].spec,
-                                          .link = {.up = true, .mtu = d->stack.devices[i].caps.mtu}};
-    rc = worker_create(&p, &d->worker);
-    if (!rc)
-        rc = worker_start(d->worker);
+                                          .link = {.up = true, .mtu = sd->caps.mtu}};
+    }
+    return worker_create(&p, &d->workers[w]);
+}
+
+/* All are made before the first runs: they know of one another. */
+static int start_workers(struct daemon *d, char *error, size_t bytes)
+{
+    int rc = 0;
+
+    for (unsigned w = 0; !rc && w < d->cfg->workers; w++)
+        rc = make_worker(d, w);
+    for (unsigned w = 0; !rc && w < d->cfg->workers; w++)
+        rc = worker_start(d->workers[w]);
     if (rc == -ENOSYS || rc == -EPERM)
         (void)snprintf(
             error, bytes,
@@ -130,14 +144,15 @@ static int start_control(struct daemon *d, char *error, size_t bytes)
 {
     struct control_params p = {
         .cfg = d->cfg,
-        .worker = d->worker,
         .socket = &d->socket,
         .boot_id = d->boot_id,
         .status_fd = d->status_fd,
         .features = SG_FEATURE_TCP4 | SG_FEATURE_UDP4 | SG_FEATURE_TCP6 | SG_FEATURE_UDP6,
     };
-    int rc = control_open(&p, &d->control);
+    int rc;
 
+    memcpy(p.workers, d->workers, sizeof(p.workers));
+    rc = control_open(&p, &d->control);
     if (rc)
         (void)snprintf(error, bytes, "the control server can't be started: %s", strerror(-rc));
     return rc;
@@ -180,7 +195,7 @@ static int start(struct daemon *d, char *error, size_t bytes)
         return rc;
     if ((rc = open_status(d, error, bytes)))
         return rc;
-    if ((rc = start_worker(d, error, bytes)))
+    if ((rc = start_workers(d, error, bytes)))
         return rc;
     return start_control(d, error, bytes);
 }
@@ -188,10 +203,12 @@ static int start(struct daemon *d, char *error, size_t bytes)
 static void stop(struct daemon *d)
 {
     if (d->control)
-        control_drain(d->control); /* While the worker can still be called. */
-    worker_stop(d->worker);
+        control_drain(d->control); /* While the workers can still be called. */
+    for (unsigned w = 0; w < d->cfg->workers; w++)
+        worker_stop(d->workers[w]);
     control_close(d->control);
-    worker_free(d->worker);
+    for (unsigned w = 0; w < d->cfg->workers; w++)
+        worker_free(d->workers[w]);
     stack_close(&d->stack);
     if (d->status)
         (void)munmap(d->status, SG_PAGE_BYTES);
@@ -217,12 +234,13 @@ static int take_signal(struct daemon *d)
     return 0;
 }
 
-/* The service manager hears from us only as long as the worker turns. */
+/* The service manager hears from us only as long as all workers turn. */
 static void feed_watchdog(struct daemon *d, uint64_t now_us)
 {
     if (!d->watchdog_us || now_us < d->watchdog_next_us)
         return;
-    (void)worker_call(d->worker, worker_ping, NULL);
+    for (unsigned w = 0; w < d->cfg->workers; w++)
+        (void)worker_call(d->workers[w], worker_ping, NULL);
     (void)sd_notify(0, "WATCHDOG=1");
     d->watchdog_next_us = now_us + d->watchdog_us;
 }
@@ -248,12 +266,15 @@ static int link_fd(struct device *dev)
 
 static void look_at_link(struct daemon *d, unsigned i)
 {
-    struct device *dev = d->stack.devices[i].device;
+    struct device *dev = d->stack.devices[i].queues[0];
     const char *spec = d->cfg->devices.v[i].spec;
     struct worker_link l = {.port = i};
+    bool news = false;
 
     dev->ops->link(dev, &l.link);
-    if (!worker_call(d->worker, worker_link, &l))
+    for (unsigned w = 0; w < d->cfg->workers; w++)
+        news |= worker_call(d->workers[w], worker_link, &l) != 0;
+    if (!news)
         return;
     if (!l.link.up)
         log_warning("%s: the link is down", spec);
@@ -265,31 +286,34 @@ static void look_at_link(struct daemon *d, unsigned i)
 
 /**
  * One round of the control thread: sleep until something happens, but not beyond `until_us`, and serve it.
- * Returns a signal that asks us to stop, 0, or -EIO when the worker failed.
+ * Returns a signal that asks us to stop, 0, or -EIO when a worker failed.
  */
 static int serve_round(struct daemon *d, uint64_t until_us)
 {
-    struct pollfd fds[WAIT_COUNT + ENGINE_DEV_MAX] = {
+    struct pollfd fds[WAIT_COUNT + SG_WORKERS_MAX + ENGINE_DEV_MAX] = {
         [WAIT_SIGNAL] = {.fd = d->signal_fd, .events = POLLIN},
         [WAIT_CONTROL] = {.fd = control_fd(d->control), .events = POLLIN},
-        [WAIT_NEWS] = {.fd = worker_news_fd(d->worker), .events = POLLIN},
     };
+    struct pollfd *links = fds + WAIT_COUNT + d->cfg->workers;
     uint64_t now_us = clock_now_us();
 
+    for (unsigned w = 0; w < d->cfg->workers; w++)
+        fds[WAIT_COUNT + w] = (struct pollfd){.fd = worker_news_fd(d->workers[w]), .events = POLLIN};
     for (unsigned i = 0; i < d->stack.device_count; i++)
-        fds[WAIT_COUNT + i] = (struct pollfd){.fd = link_fd(d->stack.devices[i].device), .events = POLLIN};
-    if (poll(fds, WAIT_COUNT + d->stack.device_count, wait_ms(d, until_us, now_us)) < 0 && errno != EINTR)
+        links[i] = (struct pollfd){.fd = link_fd(d->stack.devices[i].queues[0]), .events = POLLIN};
+    if (poll(fds, WAIT_COUNT + d->cfg->workers + d->stack.device_count, wait_ms(d, until_us, now_us)) < 0 &&
+        errno != EINTR)
         log_error("poll: %s", strerror(errno));
-    bool look = worker_addresses_changed(d->worker);
+    bool look = worker_addresses_changed(d->workers[0]);
 
     for (unsigned i = 0; i < d->stack.device_count; i++) {
-        if (!fds[WAIT_COUNT + i].revents)
+        if (!links[i].revents)
             continue;
         look_at_link(d, i);
         look = true; /* The kernel may have been given an address of ours. */
     }
     if (look)
-        own_current(&d->stack, d->worker);
+        own_current(&d->stack, d->workers[0]);
     now_us = clock_now_us();
     feed_watchdog(d, now_us);
     if (control_take_news(d->control))
@@ -352,7 +376,7 @@ static void say_ready(struct daemon *d)
         log_info("sockgated %s serves %s on %s (%02x:%02x:%02x:%02x:%02x:%02x, MTU %u), control %s",
                  SOCKGATE_VERSION, first_address(d->cfg, i, text, sizeof(text)), d->cfg->devices.v[i].spec,
                  c->mac[0], c->mac[1], c->mac[2], c->mac[3], c->mac[4], c->mac[5], c->mtu, d->socket.path);
-        say_note(d->stack.devices[i].device, d->cfg->devices.v[i].spec);
+        say_note(d->stack.devices[i].queues[0], d->cfg->devices.v[i].spec);
     }
     config_device_specs(d->cfg, specs, sizeof(specs));
     (void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s on %s", first_address(d->cfg, 0, text, sizeof(text)),

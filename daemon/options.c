@@ -330,6 +330,7 @@ void options_plan(FILE *out, const struct config *cfg, const struct options *opt
             e->conn_max, e->req_max, e->tw_max, e->listen_max, e->udp_max);
     fprintf(out, "memory      %zu MiB of connection state, %zu MiB of tables and frames, taken as used\n",
             engine_arena_bytes(e) >> 20, engine_scratch_bytes(e) >> 20);
+    fprintf(out, "workers     %u, on %s\n", cfg->workers, cfg->cpus[0] ? cfg->cpus : "any CPU");
     fprintf(out, "waiting     looks for %u us, then sleeps\n", cfg->spin_us);
     fprintf(out, "log         %s and more important\n", log_level_name(cfg->log_level));
 }

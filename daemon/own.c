@@ -32,7 +32,7 @@ static int tell(const struct stack *s, const struct own_lists *l, char *error, s
     char text[CONFIG_ERROR_MAX];
 
     for (unsigned i = 0; i < s->device_count; i++) {
-        struct device *dev = s->devices[i].device;
+        struct device *dev = s->devices[i].queues[0];
         int rc = dev->ops->own ? dev->ops->own(dev, l->dev[i].v, l->dev[i].count, error ? error : text,
                                                error ? bytes : sizeof(text))
                                : 0;

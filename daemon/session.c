@@ -27,9 +27,9 @@ static struct seg_layout seg_layout(const struct config *cfg, uint32_t channels)
 
     l.channel_off = SG_PAGE_BYTES;
     l.channel_bytes = sg_channel_size(cfg->kick_entries, cfg->cmd_entries, cfg->event_entries);
-    l.slot_off = l.channel_off + channels * l.channel_bytes;
+    l.slot_off = l.channel_off + (uint64_t)channels * cfg->workers * l.channel_bytes;
     l.heap_off = page_up(l.slot_off + (uint64_t)cfg->slots * sizeof(struct sg_slot));
-    l.total = l.heap_off + cfg->heap_bytes;
+    l.total = l.heap_off + cfg->workers * cfg->heap_bytes;
     return l;
 }
 
@@ -83,7 +83,7 @@ static void write_header(struct app_session *s, const struct config *cfg, const 
         .channel_off = l->channel_off,
         .slot_off = l->slot_off,
         .heap_off = l->heap_off,
-        .heap_bytes = cfg->heap_bytes,
+        .heap_bytes = cfg->workers * cfg->heap_bytes,
         .channel_count = s->channel_count,
         .channel_bytes = (uint32_t)l->channel_bytes,
         .slot_count = cfg->slots,
@@ -92,18 +92,42 @@ static void write_header(struct app_session *s, const struct config *cfg, const 
         .cmd_entries = cfg->cmd_entries,
         .event_entries = cfg->event_entries,
         .session_id = s->id,
+        .worker_count = s->worker_count,
     };
 }
 
 static int open_events(struct app_session *s)
 {
-    s->doorbell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (s->doorbell_fd < 0)
-        return -errno;
+    for (uint32_t w = 0; w < s->worker_count; w++) {
+        s->doorbell_fd[w] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (s->doorbell_fd[w] < 0)
+            return -errno;
+    }
     for (uint32_t i = 0; i < s->channel_count; i++) {
         s->channel_fd[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (s->channel_fd[i] < 0)
             return -errno;
+    }
+    return 0;
+}
+
+static int make_part(struct app_session *s, const struct config *cfg, const struct seg_layout *l, uint32_t w)
+{
+    struct session_part *p = &s->parts[w];
+    uint8_t *at = s->base + l->channel_off;
+
+    p->sid = -1;
+    p->slot_sock = calloc(1, engine_slot_map_bytes(cfg->slots));
+    p->slot_channel = calloc(cfg->slots, sizeof(*p->slot_channel));
+    p->heap_meta = calloc(1, segheap_meta_bytes(cfg->heap_bytes));
+    if (!p->slot_sock || !p->slot_channel || !p->heap_meta)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < s->channel_count; i++) {
+        uint8_t *first = at + (uint64_t)i * s->worker_count * l->channel_bytes;
+
+        channel_open(&p->channels[i], first + w * l->channel_bytes, cfg->kick_entries, cfg->cmd_entries,
+                     cfg->event_entries);
+        p->channels[i].sleep = &((struct sg_channel *)(void *)first)->sleep;
     }
     return 0;
 }
@@ -122,16 +146,23 @@ int session_create(const struct config *cfg, uint32_t id, uint32_t channels, uin
     s->id = id;
     s->owner = *owner;
     s->created_us = now_us;
-    s->seg_fd = s->doorbell_fd = -1;
+    s->seg_fd = -1;
     for (uint32_t i = 0; i < SG_CHANNELS_MAX; i++)
         s->channel_fd[i] = -1;
+    for (uint32_t i = 0; i < SG_WORKERS_MAX; i++)
+        s->doorbell_fd[i] = -1;
+    s->worker_count = cfg->workers;
     s->channel_count = channels;
     s->slot_count = cfg->slots;
     s->heap_off = l.heap_off;
     s->heap_bytes = cfg->heap_bytes;
     s->buffer_bytes_max = cfg->buffer_bytes;
     s->raw = cfg->raw == CONFIG_WHO_ALL || (cfg->raw == CONFIG_WHO_ROOT && owner->uid == 0);
-    s->sid = -1;
+    s->parts = calloc(cfg->workers, sizeof(*s->parts));
+    if (!s->parts) {
+        session_free(s);
+        return -ENOMEM;
+    }
 
     rc = sealed_memfd("sockgate-segment", l.total, 0, &s->seg_fd, &base);
     if (!rc) {
@@ -140,20 +171,12 @@ int session_create(const struct config *cfg, uint32_t id, uint32_t channels, uin
         s->slots = (void *)(s->base + l.slot_off);
         rc = open_events(s);
     }
-    if (!rc) {
-        s->slot_sock = calloc(1, engine_slot_map_bytes(cfg->slots));
-        s->slot_channel = calloc(cfg->slots, sizeof(*s->slot_channel));
-        s->heap_meta = calloc(1, segheap_meta_bytes(cfg->heap_bytes));
-        if (!s->slot_sock || !s->slot_channel || !s->heap_meta)
-            rc = -ENOMEM;
-    }
+    for (uint32_t w = 0; !rc && w < cfg->workers; w++)
+        rc = make_part(s, cfg, &l, w);
     if (rc) {
         session_free(s);
         return rc;
     }
-    for (uint32_t i = 0; i < channels; i++)
-        channel_open(&s->channels[i], s->base + l.channel_off + i * l.channel_bytes, cfg->kick_entries,
-                     cfg->cmd_entries, cfg->event_entries);
     write_header(s, cfg, &l, features);
     *ret = s;
     return 0;
@@ -172,12 +195,16 @@ void session_free(struct app_session *s)
     if (s->base)
         (void)munmap(s->base, s->bytes);
     close_fd(s->seg_fd);
-    close_fd(s->doorbell_fd);
+    for (uint32_t i = 0; i < SG_WORKERS_MAX; i++)
+        close_fd(s->doorbell_fd[i]);
     for (uint32_t i = 0; i < SG_CHANNELS_MAX; i++)
         close_fd(s->channel_fd[i]);
-    free(s->slot_sock);
-    free(s->slot_channel);
-    free(s->heap_meta);
+    for (uint32_t w = 0; s->parts && w < s->worker_count; w++) {
+        free(s->parts[w].slot_sock);
+        free(s->parts[w].slot_channel);
+        free(s->parts[w].heap_meta);
+    }
+    free(s->parts);
     free(s);
 }
 

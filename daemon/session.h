@@ -2,11 +2,12 @@
 /*
  * One attached application process: its segment, its descriptors and who it is.
  *
- * Life: the control thread makes it (session_create) and gives it to the worker (worker_call with
- * worker_session_add); the worker alone touches the segment from then on. When the application goes away or
- * is expelled, the worker ends it: rings are no longer read, the engine closes its sockets. Once the engine
- * needs the memory no more, the worker hands the session back and the control thread frees it
- * (session_free). So at any time one thread owns it; only the fields under "fixed" are read by both.
+ * Life: the control thread makes it (session_create) and gives it to each worker (worker_call with
+ * worker_session_add); the workers alone touch the segment from then on, each its own channels, slots and
+ * part of the heap. When the application goes away or is expelled, the workers end it: rings are no longer
+ * read, the engines close its sockets. Once an engine needs the memory no more, its worker hands the session
+ * back, and when all have the control thread frees it (session_free). Only the fields under "fixed" are read
+ * by several threads; a session_part is one worker's.
  *
  * The segment is a memfd sealed at its final size, so an access within it can't raise SIGBUS, whatever the
  * application does: it may punch holes, which read as zero, and no more.
@@ -33,22 +34,8 @@ struct session_owner {
     char program[SESSION_PROGRAM_MAX]; /* /proc/PID/comm; for people, never for decisions */
 };
 
-struct app_session {
-    /* Fixed from session_create() on. */
-    uint32_t id; /* never given twice by one daemon */
-    struct session_owner owner;
-    uint64_t created_us;
-    uint8_t *base; /* the mapped segment; hostile */
-    uint64_t bytes;
-    int seg_fd, doorbell_fd;
-    uint32_t channel_count;
-    int channel_fd[SG_CHANNELS_MAX];
-    uint32_t slot_count;
-    struct sg_slot *slots; /* hostile */
-    uint64_t heap_off, heap_bytes, buffer_bytes_max;
-    bool raw; /* may make raw sockets */
-
-    /* The worker's. */
+/** What one worker has of a session. */
+struct session_part {
     struct channel channels[SG_CHANNELS_MAX];
     int doorbell_watch, channel_watch[SG_CHANNELS_MAX];
     uint32_t *slot_sock;   /* private memory of the engine */
@@ -57,10 +44,32 @@ struct app_session {
     int sid;               /* the engine's number */
     bool parted;           /* worker_session_end() was called: nothing waits on its descriptors any more */
     const char *fault;     /* the application broke the contract: how; a constant string */
+};
+
+struct app_session {
+    /* Fixed from session_create() on. */
+    uint32_t id; /* never given twice by one daemon */
+    struct session_owner owner;
+    uint64_t created_us;
+    uint8_t *base; /* the mapped segment; hostile */
+    uint64_t bytes;
+    int seg_fd;
+    uint32_t worker_count, channel_count;
+    int doorbell_fd[SG_WORKERS_MAX];
+    int channel_fd[SG_CHANNELS_MAX];
+    uint32_t slot_count;
+    struct sg_slot *slots;         /* hostile */
+    uint64_t heap_off, heap_bytes; /* heap_bytes: each worker's part, one after another */
+    uint64_t buffer_bytes_max;
+    bool raw;                   /* may make raw sockets */
+    struct session_part *parts; /* worker_count; each is its worker's */
+
+    uint64_t buffer_bytes; /* atomic: all engines' together */
 
     /* The control thread's. */
     struct app_session *next;
-    void *client; /* its control connection, NULL once that is closed */
+    unsigned parts_done; /* workers that have handed it back */
+    void *client;        /* its control connection, NULL once that is closed */
 };
 
 /** Bytes of a segment under these settings. */

@@ -59,30 +59,58 @@ static void dpdk_settings(struct dpdk_settings *ret, const char *devices[ENGINE_
 
 /* ---- Devices -------------------------------------------------------------------------------------- */
 
+static void close_queues(struct stack_device *d)
+{
+    for (unsigned i = 0; i < d->queue_count; i++)
+        d->queues[i]->ops->close(d->queues[i]);
+    d->queue_count = 0;
+}
+
 /*
  * A daemon that was killed lets go of its device a moment after it has gone: the kernel ends its io_uring
  * requests in the background. Whoever restarts us is not to be bothered with that.
  */
+static int open_queues(struct stack_device *d, const char *spec, const struct device_params *params,
+                       char *error, size_t error_bytes)
+{
+    uint64_t until_us = clock_now_us() + STACK_BUSY_US;
+    unsigned count = 0;
+    int rc;
+
+    while ((rc = device_open(spec, params, d->queues, &count, error, error_bytes)) == -EBUSY &&
+           clock_now_us() < until_us)
+        (void)usleep(STACK_BUSY_STEP_US);
+    d->queue_count = rc ? 0 : count;
+    return rc;
+}
+
 static int open_device(struct stack *s, const struct config *cfg, const struct dpdk_settings *dpdk,
                        unsigned i, char *error, size_t error_bytes)
 {
     const char *kernel_tap = cfg->devices.v[i].kernel_tap;
     struct device_params params = {.mac = config_device_mac(cfg, i),
                                    .mtu = config_device_mtu(cfg, i),
+                                   .queues = (uint16_t)cfg->workers,
                                    .dpdk = dpdk,
                                    .kernel_tap = kernel_tap[0] ? kernel_tap : NULL};
     struct stack_device *d = &s->devices[i];
-    uint64_t until_us = clock_now_us() + STACK_BUSY_US;
-    unsigned queues;
-    int rc;
+    const char *spec = cfg->devices.v[i].spec;
+    int rc = secret_random((uint8_t *)&params.seed, sizeof(params.seed));
 
-    while ((rc = device_open(cfg->devices.v[i].spec, &params, &d->device, &queues, error, error_bytes)) ==
-               -EBUSY &&
-           clock_now_us() < until_us)
-        (void)usleep(STACK_BUSY_STEP_US);
-    if (!rc)
-        d->device->ops->caps(d->device, &d->caps);
-    return rc;
+    if (rc)
+        return fail(error, error_bytes, "no random numbers (getrandom)", rc);
+    rc = open_queues(d, spec, &params, error, error_bytes);
+    if (!rc && d->queue_count != cfg->workers && d->queue_count != 1) {
+        close_queues(d); /* Some workers would have one and others none. */
+        params.queues = 1;
+        rc = open_queues(d, spec, &params, error, error_bytes);
+    }
+    if (rc)
+        return rc;
+    d->queues[0]->ops->caps(d->queues[0], &d->caps);
+    if (s->cluster)
+        cluster_device(s->cluster, i, &d->caps, d->queue_count, params.seed);
+    return 0;
 }
 
 static int open_devices(struct stack *s, const struct config *cfg, char *error, size_t error_bytes)
@@ -173,7 +201,7 @@ static int probe(struct stack *s, const struct config *cfg, unsigned at, char *e
     const struct stack_device *d = &s->devices[dev];
     char text[INET6_ADDRSTRLEN];
     uint8_t mac[6];
-    int rc = probe_run(d->device, d->caps.mac, addr->ip, cfg->probe_ms, mac);
+    int rc = probe_run(d->queues[0], d->caps.mac, addr->ip, cfg->probe_ms, mac);
 
     if (!rc)
         return 0;
@@ -199,12 +227,38 @@ static int probe_all(struct stack *s, const struct config *cfg, char *error, siz
     return rc;
 }
 
-/* ---- Memory ----------------------------------------------------------------------------------------- */
+/* ---- Engines ---------------------------------------------------------------------------------------- */
 
-static int allocate(struct stack *s)
+static uint32_t part(uint32_t whole, uint32_t n)
 {
-    s->arena_bytes = engine_arena_bytes(&s->engine_config);
-    s->scratch_bytes = engine_scratch_bytes(&s->engine_config);
+    return (whole + n - 1) / n;
+}
+
+/*
+ * What is one limit for the daemon is divided between the engines. Not what any of them may need as a whole:
+ * a listener is on all, sockets may all happen to be one worker's, neighbours are everybody's.
+ */
+static void divide(struct engine_config *e, uint32_t n)
+{
+    e->conn_max = part(e->conn_max, n);
+    e->req_max = part(e->req_max, n);
+    e->orphan_max = part(e->orphan_max, n);
+    e->orphan_bytes_max /= n;
+    e->tw_max = part(e->tw_max, n);
+    e->range_max = part(e->range_max, n);
+    e->txseg_max = part(e->txseg_max, n);
+    e->flight_max = part(e->flight_max, n);
+    e->path_max = part(e->path_max, n);
+    e->reasm_max = part(e->reasm_max, n);
+    e->frag_max = part(e->frag_max, n);
+    e->icmp_rate = part(e->icmp_rate, n);
+    e->challenge_ack_rate = part(e->challenge_ack_rate, n);
+}
+
+static int allocate(struct stack_engine *s, const struct engine_config *cfg)
+{
+    s->arena_bytes = engine_arena_bytes(cfg);
+    s->scratch_bytes = engine_scratch_bytes(cfg);
     s->arena_fd = memfd_create("sockgate-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (s->arena_fd < 0 || ftruncate(s->arena_fd, (off_t)s->arena_bytes))
         return -errno;
@@ -222,51 +276,83 @@ static int allocate(struct stack *s)
     return 0;
 }
 
-int stack_open(struct stack *s, const struct config *cfg, const uint8_t *stored, char *error,
-               size_t error_bytes)
+static int start_engine(struct stack *s, char *error, size_t error_bytes)
 {
+    struct stack_engine *se = &s->engines[s->engine_count];
+    struct engine_config cfg = s->engine_config;
     int rc;
 
-    *s = STACK_CLOSED;
-    rc = open_devices(s, cfg, error, error_bytes);
-    if (rc)
-        return rc;
-    configure(s, cfg);
-    rc = own_configured(s, error, error_bytes);
-    if (!rc)
-        rc = probe_all(s, cfg, error, error_bytes);
-    if (rc)
-        return rc;
-    rc = secret_random(s->engine_config.secret, sizeof(s->engine_config.secret));
-    if (rc)
-        return fail(error, error_bytes, "no random numbers (getrandom)", rc);
-    memcpy(s->engine_config.stable_secret, stored ? stored : s->engine_config.secret,
-           sizeof(s->engine_config.stable_secret));
-    rc = allocate(s);
+    if (s->cluster)
+        cfg.peers = cluster_peers(s->cluster, s->engine_count);
+    cfg.dhcp = cfg.dhcp && !s->engine_count; /* The first leads. */
+    s->engine_count++;
+    se->arena_fd = -1;
+    rc = allocate(se, &cfg);
     if (rc)
         return fail(error, error_bytes, "no memory for the tables; lower the numbers in [limits]", rc);
-    s->engine = engine_init(s->arena, s->scratch, &s->engine_config, clock_now_us());
-    if (!s->engine) {
+    se->engine = engine_init(se->arena, se->scratch, &cfg, clock_now_us());
+    if (!se->engine) {
         (void)snprintf(error, error_bytes,
                        "the engine refuses these settings with an MTU of %u and frames of %u bytes; see "
                        "[limits] and [network] in sockgated.conf(5)",
                        s->devices[0].caps.mtu, s->devices[0].caps.tx_frame_max);
         return -EINVAL;
     }
-    engine_announce(s->engine, clock_now_us());
+    engine_announce(se->engine, clock_now_us());
     return 0;
+}
+
+static int make_secrets(struct stack *s, const uint8_t *stored, char *error, size_t error_bytes)
+{
+    int rc = secret_random(s->engine_config.secret, sizeof(s->engine_config.secret));
+
+    if (rc)
+        return fail(error, error_bytes, "no random numbers (getrandom)", rc);
+    memcpy(s->engine_config.stable_secret, stored ? stored : s->engine_config.secret,
+           sizeof(s->engine_config.stable_secret));
+    return 0;
+}
+
+int stack_open(struct stack *s, const struct config *cfg, const uint8_t *stored, char *error,
+               size_t error_bytes)
+{
+    int rc;
+
+    *s = STACK_CLOSED;
+    rc = cfg->workers > 1 ? cluster_create(cfg, &s->cluster) : 0;
+    if (rc)
+        return fail(error, error_bytes, "no memory for the rings between workers; lower worker.count", rc);
+    rc = open_devices(s, cfg, error, error_bytes);
+    if (rc)
+        return rc;
+    configure(s, cfg);
+    divide(&s->engine_config, cfg->workers);
+    if (s->cluster)
+        cluster_interfaces(s->cluster, &s->engine_config);
+    rc = own_configured(s, error, error_bytes);
+    if (!rc)
+        rc = probe_all(s, cfg, error, error_bytes);
+    if (!rc)
+        rc = make_secrets(s, stored, error, error_bytes);
+    while (!rc && s->engine_count < cfg->workers)
+        rc = start_engine(s, error, error_bytes);
+    return rc;
 }
 
 void stack_close(struct stack *s)
 {
-    if (s->scratch)
-        (void)munmap(s->scratch, s->scratch_bytes);
-    if (s->arena)
-        (void)munmap(s->arena, s->arena_bytes);
-    if (s->arena_fd >= 0)
-        (void)close(s->arena_fd);
+    for (unsigned i = 0; i < s->engine_count; i++) {
+        struct stack_engine *se = &s->engines[i];
+
+        if (se->scratch)
+            (void)munmap(se->scratch, se->scratch_bytes);
+        if (se->arena)
+            (void)munmap(se->arena, se->arena_bytes);
+        if (se->arena_fd >= 0)
+            (void)close(se->arena_fd);
+    }
     for (unsigned i = 0; i < ENGINE_DEV_MAX; i++)
-        if (s->devices[i].device)
-            s->devices[i].device->ops->close(s->devices[i].device);
+        close_queues(&s->devices[i]);
+    cluster_free(s->cluster);
     *s = STACK_CLOSED;
 }

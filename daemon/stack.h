@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a worker runs: devices, an engine over them, and the engine's memory.
+ * What the workers run: devices, an engine for each worker over them, and the engines' memory.
  */
 #ifndef DAEMON_STACK_H
 #define DAEMON_STACK_H
@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/cluster.h"
 #include "daemon/config.h"
 #include "daemon/engine/engine.h"
 #include "hw/device.h"
@@ -16,22 +17,29 @@
 #define STACK_BUSY_STEP_US 20000u
 
 struct stack_device {
-    struct device *device; /* NULL: not open */
+    struct device *queues[SG_WORKERS_MAX]; /* NULL: not open */
+    unsigned queue_count;                  /* one for each worker, or 1: the first worker's */
     struct device_caps caps;
+};
+
+struct stack_engine {
+    struct engine *engine;
+    int arena_fd; /* memfd: connection state, to outlive the process one day */
+    void *arena, *scratch;
+    size_t arena_bytes, scratch_bytes;
 };
 
 struct stack {
     struct stack_device devices[ENGINE_DEV_MAX]; /* as the settings number them */
     unsigned device_count;
-    struct engine *engine;
-    struct engine_config engine_config; /* with what the device said */
-    int arena_fd;                       /* memfd: connection state, to outlive the process one day */
-    void *arena, *scratch;
-    size_t arena_bytes, scratch_bytes;
+    struct engine_config engine_config; /* with what the device said, and each engine's part of the limits */
+    struct stack_engine engines[SG_WORKERS_MAX];
+    unsigned engine_count;
+    struct cluster *cluster; /* NULL: one worker */
 };
 
 /** Nothing open yet: stack_close() may be called. */
-#define STACK_CLOSED ((struct stack){.arena_fd = -1})
+#define STACK_CLOSED ((struct stack){.device_count = 0})
 
 /**
  * Open the devices, make sure that nobody else has the addresses, start the engine and queue its

@@ -13,40 +13,50 @@ static_assert(ENGINE_TX_TSO4 == DEV_TX_TSO4, "offload bits agree");
 
 /* ---- Sessions ------------------------------------------------------------------------------------ */
 
+static struct session_part *part_of(const struct worker *w, const struct app_session *s)
+{
+    return &s->parts[w->index];
+}
+
 static void session_watch(struct worker *w, struct app_session *s)
 {
-    s->doorbell_watch = loop_add(&w->loop, s->doorbell_fd, LOOP_BELL);
-    assert(s->doorbell_watch >= 0); /* The loop has room for all sessions. */
+    struct session_part *p = part_of(w, s);
+
+    p->doorbell_watch = loop_add(&w->loop, s->doorbell_fd[w->index], LOOP_BELL);
+    assert(p->doorbell_watch >= 0); /* The loop has room for all sessions. */
     for (uint32_t i = 0; i < s->channel_count; i++) {
-        s->channel_watch[i] = loop_add(&w->loop, s->channel_fd[i], LOOP_SIGNAL);
-        assert(s->channel_watch[i] >= 0);
+        p->channel_watch[i] = loop_add(&w->loop, s->channel_fd[i], LOOP_SIGNAL);
+        assert(p->channel_watch[i] >= 0);
     }
 }
 
 int worker_session_add(struct worker *w, void *session)
 {
     struct app_session *s = session;
+    struct session_part *p = part_of(w, s);
     struct engine_session es = {
         .base = s->base,
         .bytes = s->bytes,
         .slots = s->slots,
         .slot_count = s->slot_count,
-        .heap_off = s->heap_off,
+        .heap_off = s->heap_off + w->index * s->heap_bytes,
         .heap_bytes = s->heap_bytes,
-        .slot_sock = s->slot_sock,
-        .heap_meta = s->heap_meta,
+        .slot_sock = p->slot_sock,
+        .heap_meta = p->heap_meta,
         .buffer_bytes_max = s->buffer_bytes_max,
         .sockets_max = s->slot_count - 1,
         .raw = s->raw,
         .uid = s->owner.uid,
+        .id = s->id,
+        .buffer_bytes = s->worker_count > 1 ? &s->buffer_bytes : NULL,
     };
 
     if (w->failed)
         return -ENETDOWN;
-    s->sid = engine_session_add(w->engine, &es, w->now_us);
-    if (s->sid < 0)
-        return s->sid;
-    w->by_sid[s->sid] = s;
+    p->sid = engine_session_add(w->engine, &es, w->now_us);
+    if (p->sid < 0)
+        return p->sid;
+    w->by_sid[p->sid] = s;
     w->active[w->active_count++] = s;
     w->count.sessions_added++;
     session_watch(w, s);
@@ -55,7 +65,7 @@ int worker_session_add(struct worker *w, void *session)
 
 static void wake_channel(struct worker *w, struct app_session *s, uint32_t i)
 {
-    switch (channel_wake(&s->channels[i])) {
+    switch (channel_wake(&part_of(w, s)->channels[i])) {
     case CHANNEL_WAKE_NONE:
         break;
     case CHANNEL_WAKE_FUTEX:
@@ -63,7 +73,7 @@ static void wake_channel(struct worker *w, struct app_session *s, uint32_t i)
         break;
     case CHANNEL_WAKE_EVENTFD:
         w->count.wakes_eventfd++;
-        loop_signal(&w->loop, s->channel_watch[i]);
+        loop_signal(&w->loop, part_of(w, s)->channel_watch[i]);
         break;
     }
 }
@@ -76,13 +86,14 @@ static void session_end_at(struct worker *w, unsigned at)
     assert(!w->dirty_count); /* Sessions end between publishing and the next turn. */
     w->active[at] = w->active[--w->active_count];
     w->draining[w->draining_count++] = s;
-    engine_session_end(w->engine, s->sid, w->now_us);
+    engine_session_end(w->engine, part_of(w, s)->sid, w->now_us);
     w->count.sessions_ended++;
 }
 
 int worker_session_end(struct worker *w, void *session)
 {
     struct app_session *s = session;
+    struct session_part *p = part_of(w, s);
 
     for (unsigned i = 0; i < w->active_count; i++) {
         if (w->active[i] == s) {
@@ -90,24 +101,26 @@ int worker_session_end(struct worker *w, void *session)
             break;
         }
     }
-    if (s->parted)
+    if (p->parted)
         return 0;
-    s->parted = true;
+    p->parted = true;
     /* The control connection is closed: whoever still waits on a ring looks up and finds that. */
     for (uint32_t i = 0; i < s->channel_count; i++)
         wake_channel(w, s, i);
     loop_flush(&w->loop);
-    loop_remove(&w->loop, s->doorbell_watch);
+    loop_remove(&w->loop, p->doorbell_watch);
     for (uint32_t i = 0; i < s->channel_count; i++)
-        loop_remove(&w->loop, s->channel_watch[i]);
+        loop_remove(&w->loop, p->channel_watch[i]);
     loop_flush(&w->loop);
     return 0;
 }
 
-static void session_fault(struct app_session *s, const char *reason)
+static void session_fault(const struct worker *w, struct app_session *s, const char *reason)
 {
-    if (!s->fault)
-        s->fault = reason;
+    struct session_part *p = part_of(w, s);
+
+    if (!p->fault)
+        p->fault = reason;
 }
 
 /* End the sessions that were found to lie in this turn. */
@@ -116,13 +129,13 @@ static void sweep_faults(struct worker *w)
     for (unsigned i = 0; i < w->active_count;) {
         struct app_session *s = w->active[i];
 
-        if (!s->fault) {
+        if (!part_of(w, s)->fault) {
             i++;
             continue;
         }
         session_end_at(w, i);
         w->count.sessions_faulted++;
-        worker_news_post(w, WORKER_NEWS_FAULT, s, s->fault);
+        worker_news_post(w, WORKER_NEWS_FAULT, s, part_of(w, s)->fault);
     }
 }
 
@@ -131,12 +144,14 @@ static void sweep_draining(struct worker *w)
     for (unsigned i = 0; i < w->draining_count;) {
         struct app_session *s = w->draining[i];
 
-        if (!s->parted || !engine_session_idle(w->engine, s->sid)) {
+        int sid = part_of(w, s)->sid;
+
+        if (!part_of(w, s)->parted || !engine_session_idle(w->engine, sid)) {
             i++;
             continue;
         }
-        engine_session_drop(w->engine, s->sid);
-        w->by_sid[s->sid] = NULL;
+        engine_session_drop(w->engine, sid);
+        w->by_sid[sid] = NULL;
         w->draining[i] = w->draining[--w->draining_count];
         worker_news_post(w, WORKER_NEWS_DONE, s, "");
     }
@@ -147,12 +162,12 @@ static void sweep_draining(struct worker *w)
 /* Returns false when the event has to wait for room. */
 static bool push_event(struct worker *w, struct app_session *s, uint32_t channel, const struct sg_event *ev)
 {
-    struct channel *c = &s->channels[channel];
+    struct channel *c = &part_of(w, s)->channels[channel];
     bool first = !c->staged;
     int rc = channel_event_push(c, ev);
 
     if (rc == -EPROTO) {
-        session_fault(s, "event ring: impossible head index");
+        session_fault(w, s, "event ring: impossible head index");
         return true;
     }
     if (rc) {
@@ -170,17 +185,18 @@ static void retry_deferred(struct worker *w)
 {
     for (unsigned i = 0; i < w->active_count; i++) {
         struct app_session *s = w->active[i];
+        struct session_part *p = part_of(w, s);
         int room = INT_MAX;
 
-        if (!engine_event_deferred(w->engine, s->sid) || s->fault)
+        if (!engine_event_deferred(w->engine, p->sid) || p->fault)
             continue;
         for (uint32_t c = 0; c < s->channel_count; c++) {
-            int r = channel_event_room(&s->channels[c]);
+            int r = channel_event_room(&p->channels[c]);
 
             room = r < room ? r : room;
         }
         if (room > 0)
-            engine_event_retry(w->engine, s->sid, (uint32_t)room);
+            engine_event_retry(w->engine, p->sid, (uint32_t)room);
         else
             w->blocked = true; /* The application rings when it has drained a full ring; look again anyway. */
     }
@@ -196,12 +212,12 @@ static unsigned deliver_events(struct worker *w)
         struct sg_event out = {.kind = ev.kind == ENGINE_EV_RELEASE ? SG_EV_RELEASE : SG_EV_SOCK,
                                .slot = ev.slot};
 
-        if (!s || s->fault)
+        if (!s || part_of(w, s)->fault)
             continue;
         if (ev.kind == ENGINE_EV_FAULT) {
-            session_fault(s, ev.reason);
+            session_fault(w, s, ev.reason);
         } else if (ev.slot != SG_SLOT_NONE && ev.slot < s->slot_count) {
-            if (push_event(w, s, s->slot_channel[ev.slot], &out)) {
+            if (push_event(w, s, part_of(w, s)->slot_channel[ev.slot], &out)) {
                 n++;
             } else if (ev.kind == ENGINE_EV_SOCK) {
                 w->count.events_deferred++;
@@ -218,7 +234,7 @@ static void publish_events(struct worker *w)
     if (!w->dirty_count)
         return;
     for (unsigned i = 0; i < w->dirty_count; i++)
-        channel_publish(&w->dirty[i].session->channels[w->dirty[i].channel]);
+        channel_publish(&part_of(w, w->dirty[i].session)->channels[w->dirty[i].channel]);
     sg_fence();
     for (unsigned i = 0; i < w->dirty_count; i++)
         wake_channel(w, w->dirty[i].session, w->dirty[i].channel);
@@ -233,11 +249,11 @@ static void run_command(struct worker *w, struct app_session *s, uint32_t channe
     struct sg_event reply = {.kind = SG_EV_REPLY, .slot = cmd->slot, .tag = cmd->tag};
     bool placed;
 
-    reply.result = command_run(w->engine, s, cmd, w->now_us, &reply.value);
+    reply.result = command_run(w->engine, s, w->index, cmd, w->now_us, &reply.value);
     if (reply.result == 0 && cmd->op == SG_CMD_OPEN)
-        s->slot_channel[cmd->slot] = (uint8_t)channel;
+        part_of(w, s)->slot_channel[cmd->slot] = (uint8_t)channel;
     if (reply.result == 0 && cmd->op == SG_CMD_ACCEPT)
-        s->slot_channel[cmd->arg0] = (uint8_t)channel;
+        part_of(w, s)->slot_channel[cmd->arg0] = (uint8_t)channel;
     if (!cmd->tag)
         return;
     placed = push_event(w, s, channel, &reply);
@@ -247,7 +263,7 @@ static void run_command(struct worker *w, struct app_session *s, uint32_t channe
 
 static unsigned poll_channel(struct worker *w, struct app_session *s, uint32_t channel)
 {
-    struct channel *c = &s->channels[channel];
+    struct channel *c = &part_of(w, s)->channels[channel];
     uint32_t kicks[WORKER_KICKS_MAX];
     struct sg_cmd cmds[WORKER_COMMANDS_MAX];
     int kick_count, cmd_count, room;
@@ -255,24 +271,24 @@ static unsigned poll_channel(struct worker *w, struct app_session *s, uint32_t c
     /* Commands first: an application may kick a slot right after the command that opened it. */
     room = channel_event_room(c);
     if (room < 0) {
-        session_fault(s, "event ring: impossible head index");
+        session_fault(w, s, "event ring: impossible head index");
         return 1;
     }
     cmd_count =
         channel_commands(c, cmds, room < (int)WORKER_COMMANDS_MAX ? (unsigned)room : WORKER_COMMANDS_MAX);
     if (cmd_count < 0) {
-        session_fault(s, "command ring: impossible tail index");
+        session_fault(w, s, "command ring: impossible tail index");
         return 1;
     }
     for (int i = 0; i < cmd_count; i++)
         run_command(w, s, channel, &cmds[i]);
     kick_count = channel_kicks(c, kicks, WORKER_KICKS_MAX);
     if (kick_count < 0) {
-        session_fault(s, "kick ring: impossible tail index");
+        session_fault(w, s, "kick ring: impossible tail index");
         return 1;
     }
     if (kick_count)
-        engine_kick(w->engine, s->sid, kicks, (unsigned)kick_count, w->now_us);
+        engine_kick(w->engine, part_of(w, s)->sid, kicks, (unsigned)kick_count, w->now_us);
     w->count.commands += (unsigned)cmd_count;
     w->count.kicks += (unsigned)kick_count;
     return (unsigned)(cmd_count + kick_count);
@@ -282,7 +298,7 @@ static unsigned receive(struct worker *w, unsigned port)
 {
     struct port *p = &w->ports[port];
     struct pktbuf *pkts[DEV_RX_BURST_MAX];
-    int n = p->failed ? 0 : p->device->ops->rx_burst(p->device, pkts, DEV_RX_BURST_MAX);
+    int n = p->failed || !p->device ? 0 : p->device->ops->rx_burst(p->device, pkts, DEV_RX_BURST_MAX);
 
     if (n < 0) {
         worker_port_fail(w, port, "the device failed while receiving", n);
@@ -292,7 +308,10 @@ static unsigned receive(struct worker *w, unsigned port)
         w->count.rx_bursts++;
         for (int i = 0; i < n; i++)
             pkts[i]->dev = (uint8_t)port;
-        engine_rx(w->engine, pkts, (unsigned)n, w->now_us);
+        if (w->cluster)
+            cluster_receive(w->cluster, w->index, w->engine, port, pkts, (unsigned)n, w->now_us);
+        else
+            engine_rx(w->engine, pkts, (unsigned)n, w->now_us);
     }
     return (unsigned)n;
 }
@@ -307,7 +326,8 @@ static bool send_burst(struct worker *w, unsigned port, unsigned *sent)
 
     if (!n)
         return false;
-    taken = p->device->ops->tx_burst(p->device, pkts, n);
+    taken = p->device ? p->device->ops->tx_burst(p->device, pkts, n)
+                      : cluster_send(w->cluster, w->index, port, pkts, n);
     if (taken < 0) {
         worker_port_fail(w, port, "the device failed while sending", taken);
         return false;
@@ -320,6 +340,19 @@ static bool send_burst(struct worker *w, unsigned port, unsigned *sent)
     p->tx_full = true;
     w->count.tx_full++;
     return false;
+}
+
+/* A frame of another worker, for a device that this one has the only queue of. 0: it is full. */
+static int send_other(void *arg, unsigned port, struct pktbuf *pkt)
+{
+    struct worker *w = arg;
+    struct port *p = &w->ports[port];
+    int taken = p->failed ? 1 : p->device->ops->tx_burst(p->device, &pkt, 1);
+
+    if (taken < 0)
+        worker_port_fail(w, port, "the device failed while sending", taken);
+    p->tx_full |= taken == 0;
+    return taken;
 }
 
 /* Burst by burst in turn, so that no device waits behind another's. */
@@ -349,12 +382,20 @@ unsigned worker_turn(struct worker *w)
     w->blocked = false;
     for (unsigned i = 0; i < w->port_count; i++)
         work += receive(w, i);
+    if (w->cluster)
+        work += cluster_take(w->cluster, w->index, w->engine, w->now_us);
     for (unsigned i = 0; i < w->active_count; i++)
-        for (uint32_t c = 0; c < w->active[i]->channel_count && !w->active[i]->fault; c++)
+        for (uint32_t c = 0; c < w->active[i]->channel_count && !part_of(w, w->active[i])->fault; c++)
             work += poll_channel(w, w->active[i], c);
     engine_timers(w->engine, w->now_us);
     if (!w->failed)
         work += transmit(w);
+    if (!w->failed && w->cluster && !w->index) /* Behind our own, which set tx_full anew. */
+        work += cluster_forward(w->cluster, send_other, w);
+    if (w->cluster && !w->index)
+        cluster_tell_net(w->cluster, w->engine);
+    if (w->cluster)
+        cluster_wake(w->cluster, w->index);
     retry_deferred(w);
     engine_publish(w->engine, w->now_us);
     work += deliver_events(w);

@@ -142,7 +142,7 @@ static uint64_t ports_sleep_us(struct worker *w)
     for (unsigned i = 0; i < w->port_count; i++) {
         struct port *p = &w->ports[i];
 
-        if (p->failed)
+        if (p->failed || !p->device)
             continue;
         if (p->device->ops->rx_pending(p->device))
             return 0;
@@ -154,6 +154,14 @@ static uint64_t ports_sleep_us(struct worker *w)
     return us;
 }
 
+static bool any_full(const struct worker *w)
+{
+    for (unsigned i = 0; i < w->port_count; i++)
+        if (w->ports[i].tx_full)
+            return true;
+    return false;
+}
+
 /* The longest sleep that misses nothing, looked up after the sleep words are set; 0: do not sleep. */
 static uint64_t sleep_us(struct worker *w)
 {
@@ -161,9 +169,14 @@ static uint64_t sleep_us(struct worker *w)
 
     if (__atomic_load_n(&w->mail, __ATOMIC_ACQUIRE) || !ports_us)
         return 0;
+    if (w->cluster && cluster_pending(w->cluster, w->index)) {
+        if (!any_full(w))
+            return 0;
+        ports_us = ports_us < WORKER_TX_RETRY_US ? ports_us : WORKER_TX_RETRY_US;
+    }
     for (unsigned i = 0; i < w->active_count; i++) {
         for (uint32_t c = 0; c < w->active[i]->channel_count; c++) {
-            switch (channel_look(&w->active[i]->channels[c])) {
+            switch (channel_look(&w->active[i]->parts[w->index].channels[c])) {
             case CHANNEL_WORK:
                 return 0;
             case CHANNEL_BLOCKED:
@@ -277,18 +290,43 @@ static void serve(struct worker *w)
     }
 }
 
+/* Where worker.cpus says. One that we may not have (a container's, say) leaves the thread where it is. */
+static void place(struct worker *w)
+{
+    int cpu = config_cpu(w->cfg->cpus, w->index);
+    char text[WORKER_NOTICE_MAX];
+    cpu_set_t set;
+    int rc;
+
+    if (cpu < 0)
+        return;
+    CPU_ZERO(&set);
+    CPU_SET((unsigned)cpu, &set);
+    rc = pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+    if (!rc)
+        return;
+    (void)snprintf(text, sizeof(text), "worker.cpus: worker %u can't run on CPU %d (%s); it runs anywhere",
+                   w->index, cpu, strerror(rc));
+    worker_news_post(w, WORKER_NEWS_NOTICE, NULL, text);
+}
+
 static void *worker_main(void *arg)
 {
     struct worker *w = arg;
     /* The ring serves one thread, so it is made on it. One doorbell and its channels for each session. */
     int rc = loop_open(&w->loop, w->cfg->engine.session_max * (1 + w->cfg->channels) + 1 + w->port_count);
 
-    (void)pthread_setname_np(pthread_self(), "worker");
+    char name[16];
+
+    (void)snprintf(name, sizeof(name), "worker%u", w->index);
+    (void)pthread_setname_np(pthread_self(), name);
+    place(w);
     w->start_result = rc;
     if (!rc) {
         (void)loop_add(&w->loop, w->mail_fd, LOOP_BELL);
         for (unsigned i = 0; i < w->port_count; i++) {
-            int fd = w->ports[i].device->ops->wait_fd(w->ports[i].device);
+            struct device *dev = w->ports[i].device;
+            int fd = dev ? dev->ops->wait_fd(dev) : -1;
 
             w->ports[i].watch = fd >= 0 ? loop_add(&w->loop, fd, LOOP_LEVEL) : -1;
         }
@@ -318,6 +356,8 @@ int worker_create(const struct worker_params *p, struct worker **ret)
     if (!w)
         return -ENOMEM;
     w->cfg = p->cfg;
+    w->index = p->index;
+    w->cluster = p->cluster;
     w->engine = p->engine;
     w->port_count = w->ports_left = p->port_count;
     for (unsigned i = 0; i < p->port_count; i++)
@@ -343,6 +383,8 @@ int worker_create(const struct worker_params *p, struct worker **ret)
         worker_free(w);
         return -ENOMEM;
     }
+    if (w->cluster)
+        cluster_join(w->cluster, w->index, &w->asleep, w->mail_fd);
     *ret = w;
     return 0;
 }
@@ -456,11 +498,33 @@ const struct worker_counters *worker_counters(const struct worker *w)
     return &w->count;
 }
 
+const struct cluster_counters *worker_cluster_counters(const struct worker *w)
+{
+    static const struct cluster_counters none;
+
+    return w->cluster ? cluster_counters(w->cluster, w->index) : &none;
+}
+
+unsigned worker_index(const struct worker *w)
+{
+    return w->index;
+}
+
+int worker_session_number(const struct worker *w, const struct app_session *s)
+{
+    int sid = s->parts[w->index].sid;
+
+    /* Its memory may be on the way back to the control thread, and its number another's. */
+    return worker_session(w, sid) == s ? sid : -1;
+}
+
 bool worker_device_stats(const struct worker *w, unsigned i, struct device_stats *ret)
 {
     if (i >= w->port_count)
         return false;
-    w->ports[i].device->ops->stats(w->ports[i].device, ret);
+    memset(ret, 0, sizeof(*ret));
+    if (w->ports[i].device)
+        w->ports[i].device->ops->stats(w->ports[i].device, ret);
     return true;
 }
 

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "daemon/config.h"
+#include "daemon/cluster.h"
 #include "daemon/engine/engine.h"
 #include "daemon/session.h"
 #include "hw/device.h"
@@ -39,13 +40,15 @@ struct worker;
 
 /** A device, or the worker's queue of one. */
 struct worker_port {
-    struct device *device;
+    struct device *device;   /* NULL: the first worker has its only queue */
     const char *name;        /* for messages */
     struct device_link link; /* as the engine was told at the start */
 };
 
 struct worker_params {
     const struct config *cfg;
+    unsigned index;          /* among the workers */
+    struct cluster *cluster; /* NULL: it is the only one */
     struct engine *engine;
     struct worker_port ports[ENGINE_DEV_MAX]; /* by the engine's number; the first port_count */
     unsigned port_count;
@@ -134,6 +137,11 @@ struct engine *worker_engine(struct worker *w);
 /** The session with the engine's number `sid`, attached or draining; NULL: none. */
 const struct app_session *worker_session(const struct worker *w, int sid);
 const struct worker_counters *worker_counters(const struct worker *w);
+/** All zero when it is the only worker. */
+const struct cluster_counters *worker_cluster_counters(const struct worker *w);
+unsigned worker_index(const struct worker *w);
+/** The engine's number of a session; -1: it is none of this worker's any more. */
+int worker_session_number(const struct worker *w, const struct app_session *s);
 /** What device `i` has counted; false: there is no such device. */
 bool worker_device_stats(const struct worker *w, unsigned i, struct device_stats *ret);
 /** The device has failed for good. */

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 
+#include "daemon/cluster.h"
 #include "daemon/loop.h"
 #include "daemon/worker.h"
 
@@ -23,7 +24,7 @@ struct call {
 };
 
 struct port {
-    struct device *device;
+    struct device *device; /* NULL: the first worker has its only queue */
     const char *name;
     struct device_link link; /* as last told */
     int watch;               /* -1: it has nothing to wait on, or failed */
@@ -33,6 +34,8 @@ struct port {
 
 struct worker {
     const struct config *cfg;
+    unsigned index;
+    struct cluster *cluster; /* NULL: it is the only worker */
     struct engine *engine;
     struct port ports[ENGINE_DEV_MAX]; /* by the engine's number */
     unsigned port_count, ports_left;   /* all, and those that have not failed */

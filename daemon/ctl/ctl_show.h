@@ -13,6 +13,7 @@ struct show {
     struct json *json; /* NULL: text */
     bool info;         /* sockets: all that is known */
     bool nonzero;      /* stats: leave out counters that are zero */
+    unsigned worker;   /* stats: of this one, from 1 on; 0: of all together */
 };
 
 /** Column titles of a list; nothing with JSON. */

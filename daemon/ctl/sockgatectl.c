@@ -124,6 +124,7 @@ static int run_stats(struct ctl *c, const struct show *s, Sockgate__Request *req
     Sockgate__StatsRequest body = SOCKGATE__STATS_REQUEST__INIT;
     Sockgate__Response *res;
 
+    body.worker = s->worker;
     req->body_case = SOCKGATE__REQUEST__BODY_STATS;
     req->stats = &body;
     res = ctl_request(c, req);
@@ -178,6 +179,7 @@ static const struct {
     {{"json", no_argument, NULL, 'j'}, "--json", "write JSON"},
     {{"info", no_argument, NULL, 'i'}, "-i, --info", "sockets: all numbers of each connection"},
     {{"nonzero", no_argument, NULL, 'n'}, "--nonzero", "stats: leave out what is zero"},
+    {{"worker", required_argument, NULL, 'w'}, "--worker N", "stats: of one worker, the first is 1"},
     {{"help", no_argument, NULL, 'h'}, "--help", "write this text and end"},
     {{"version", no_argument, NULL, 'V'}, "--version", "write the version of this program and end"},
 };
@@ -235,6 +237,15 @@ static int run(const struct command *command, const char *path, struct show *s, 
     return rc ? EXIT_FAILED : EXIT_OK;
 }
 
+/* 0: it is none. */
+static unsigned worker_number(const char *text)
+{
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+
+    return *text >= '1' && *text <= '9' && !*end && n < UINT32_MAX ? (unsigned)n : 0;
+}
+
 int main(int argc, char *argv[])
 {
     const char *path = getenv("SOCKGATE_CONTROL");
@@ -261,6 +272,13 @@ int main(int argc, char *argv[])
             break;
         case 'n':
             show.nonzero = true;
+            break;
+        case 'w':
+            show.worker = worker_number(optarg);
+            if (!show.worker) {
+                fprintf(stderr, "sockgatectl: --worker %s: workers are numbered from 1 on\n", optarg);
+                return EXIT_USAGE;
+            }
             break;
         case 'h':
             help(stdout);

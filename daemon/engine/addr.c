@@ -234,6 +234,8 @@ void addr_timers(struct engine *e, uint64_t now_us)
     if (now_us < t->next_us)
         return;
     t->next_us = UINT64_MAX;
+    if (!engine_leads(e)) /* It is told. */
+        return;
     for (uint32_t i = 0; i < t->addr_count; i++) {
         struct net_addr *a = &t->addrs[i];
 

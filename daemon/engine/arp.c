@@ -106,11 +106,14 @@ void arp_input(struct engine *e, const uint8_t *p, uint32_t bytes, uint8_t ifind
         stat_inc(&e->stats, ST_DROP_ARP_BAD);
         return;
     }
-    if (!has_own(e, ifindex)) { /* RFC 5227 2.1.1: who has the address, or is about to take it? */
+    if (!has_own(e, ifindex) &&
+        engine_leads(e)) { /* RFC 5227 2.1.1: who has the address, or is about to take it? */
         dhcp_conflict(e, a.spa ? a.spa : a.tpa, a.sha, now_us);
         return;
     }
     claimed = own_addr(e, a.spa, ifindex);
+    if (claimed && !engine_leads(e))
+        return;
     if (claimed) {
         /* RFC 5227 2.4 (c): keep the address, say so, and not too often. Else our own announcement came
          * back. */
@@ -127,6 +130,6 @@ void arp_input(struct engine *e, const uint8_t *p, uint32_t bytes, uint8_t ifind
         }
         learn(e, &a, asked != NULL, ifindex, now_us);
     }
-    if (asked && a.op == ARP_REQUEST)
+    if (asked && a.op == ARP_REQUEST && engine_leads(e))
         answer(e, ifindex, &a);
 }

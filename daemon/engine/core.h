@@ -32,7 +32,9 @@ struct engine {
     struct engine_config cfg;
     struct stats stats;
     struct pktq txq;
-    uint64_t now_us; /* time of the call in progress */
+    uint64_t now_us;     /* time of the call in progress */
+    uint8_t arrived;     /* enum packet_from: the packet of the call in progress */
+    uint32_t share_slot; /* engine_bind_beside() in progress: beside this one */
 
     struct net_state net;
     struct neigh_table neigh;
@@ -63,6 +65,12 @@ struct engine {
 static inline uint64_t neigh_reachable_us(const struct engine *e, const struct neigh *n)
 {
     return n->addr.family == SG_AF_INET6 ? e->net.t.ifs[n->ifindex].reach_us : NEIGH_REACHABLE_US;
+}
+
+/** It speaks for the host: it is alone, or leads. */
+static inline bool engine_leads(const struct engine *e)
+{
+    return !e->cfg.peers || e->cfg.peers->leads;
 }
 
 /* ---- Sockets ---------------------------------------------------------------------------------------- */

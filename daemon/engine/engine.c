@@ -274,7 +274,8 @@ struct engine *engine_init(void *arena, void *scratch, const struct engine_confi
 void engine_announce(struct engine *e, uint64_t now_us)
 {
     e->now_us = now_us;
-    addr_start(e, now_us);
+    if (engine_leads(e))
+        addr_start(e, now_us);
     mcast_start(e);
 }
 

@@ -37,6 +37,7 @@
 #include "proto/abi/slot.h"
 
 struct engine;
+struct engine_peers;
 
 /** An address: family 0 (none), SG_AF_INET (first four bytes of ip) or SG_AF_INET6. Network byte order. */
 struct ip_addr {
@@ -186,6 +187,8 @@ struct engine_config {
     struct fastopen_keys fastopen_keys; /* of listeners that have none of their own */
     uint32_t challenge_ack_rate; /* challenge ACKs a second: 1000 (RFC 5961 7) */
 
+    const struct engine_peers *peers; /* engines of other workers; NULL: this one is alone */
+
     uint8_t secret[32];        /* unpredictable: keys ISNs, ports and hash tables */
     uint8_t stable_secret[32]; /* the same over restarts: keys own addresses and Fast Open cookies */
 };
@@ -264,6 +267,8 @@ struct engine_session {
     uint32_t sockets_max;      /* quota: sockets at once */
     bool raw;                  /* may make raw sockets */
     uint32_t uid;              /* whose it is: SO_REUSEPORT shares a port only between sockets of one user */
+    uint32_t id;               /* the same in the engines of all workers */
+    uint64_t *buffer_bytes;    /* atomic: what is held of that quota in all engines; NULL: here alone */
 };
 
 /** Private bytes of a session's map of slots. */
@@ -448,5 +453,7 @@ bool engine_notice(struct engine *e, char *line, size_t bytes);
 
 /** Walks all state and returns NULL, or says what is inconsistent. For tests; O(everything). */
 const char *engine_check(const struct engine *e);
+
+#include "daemon/engine/peers.h"
 
 #endif

@@ -11,7 +11,7 @@
  *   flow.c     the connection table                     wheel.c  timers  segheap.c  regions of a segment
  *   sock.c     sockets, ports, sessions, slots: the engine's side of the shared memory
  *   ring.c     regions of the byte rings: given, switched, taken back
- *   engine.c   start-up and the turn
+ *   engine.c   start-up and the turn        peers.c    the engines of other workers
  */
 #ifndef ENGINE_ENGINE_INT_H
 #define ENGINE_ENGINE_INT_H
@@ -328,6 +328,7 @@ struct sock {
 #define BIND_PORT   (1u << 0) /* is on its port's list */
 #define BIND_COUNT  (1u << 1) /* is counted on its port (came through a listener, or chose it at connect) */
 #define BIND_USER   (1u << 2) /* address or port chosen by an explicit bind() */
+#define BIND_PINNED (1u << 3) /* other workers hand on what comes in for it (peers.h) */
 
 /* sock.dirty */
 #define DIRTY_LINE  (1u << 0) /* the slot's line must be written */
@@ -473,6 +474,32 @@ void udp_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us);
 /** Send waiting datagrams while there is room in the frame queue. */
 void udp_output(struct engine *e, uint64_t now_us);
 bool udp_output_pending(const struct engine *e);
+
+/* Other workers' engines (peers.c). What begins with a test of cfg.peers costs nothing more without them. */
+
+/** Where the packet comes from that is being looked at. */
+enum packet_from {
+    ARRIVED_SORTED,   /* a frame: it is known to be for this engine */
+    ARRIVED_COPY,     /* the same, for raw sockets only */
+    ARRIVED_LOOPED,   /* from ourselves */
+    ARRIVED_REJOINED, /* put together from fragments */
+};
+struct flow_key;
+struct tcp_listener;
+int peers_bind(struct engine *e, const struct sock *s);
+void peers_unbind(struct engine *e, const struct sock *s);
+/** 0 or more: the group of listeners; else why not. */
+int peers_change(struct engine *e, sock_id old, const struct sock *s);
+/** `s` is about to listen. */
+int peers_listen(struct engine *e, const struct sock *s);
+void peers_port_state(struct engine *e, uint8_t kind, uint16_t port, unsigned state);
+bool peers_may_connect(struct engine *e, const struct flow_key *k);
+bool peers_pin(struct engine *e, struct sock *s, const struct flow_key *k);
+void peers_unpin(struct engine *e, struct sock *s);
+bool peers_accept_full(const struct engine *e, const struct tcp_listener *l);
+void peers_accept_count(struct engine *e, const struct tcp_listener *l, int change);
+void peers_raw(struct engine *e, const struct udp_sock *u, int change);
+bool peers_take(struct engine *e, const struct rx_pkt *rp);
 
 /* TCP: see conn.h and tcp.h. */
 void tcp_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us);

@@ -275,6 +275,7 @@ static bool merge_ecn(struct frag_dgram *d)
 /* Complete: hand it on. */
 static void finish(struct engine *e, struct frag_dgram *d, uint64_t now_us)
 {
+    uint8_t arrived = e->arrived;
     struct rx_pkt rp;
 
     if (!merge_ecn(d)) {
@@ -283,10 +284,12 @@ static void finish(struct engine *e, struct frag_dgram *d, uint64_t now_us)
     }
     stat_inc(&e->stats, is6(&d->src) ? ST_IP6_REASM_OKS : ST_IP_REASM_OKS);
     rp = packet_of(d, d->total, true);
+    e->arrived = ARRIVED_REJOINED;
     if (is6(&d->src))
         ip6_next(e, &rp, true, now_us);
     else
         net_deliver(e, &rp, now_us);
+    e->arrived = arrived;
     d->used = false;
 }
 

@@ -37,7 +37,7 @@ static void set(struct engine *e, uint8_t ifindex, const struct engine_link *l, 
         e->pmtu.changes++; /* Connections look at their segment size again. */
     if (was_up && !up)
         went_down(e, ifindex, now_us);
-    if (!was_up && up) {
+    if (!was_up && up && engine_leads(e)) {
         addr_link_up(e, ifindex, now_us);
         dhcp_link(e, ifindex, true, now_us);
     }

@@ -474,7 +474,7 @@ void mcast_own_sync(struct engine *e)
         m->groups[i].own_seen = false;
     note_names(e);
     for (uint32_t i = 0; i < t->addr_count; i++)
-        if (t->addrs[i].addr.family == SG_AF_INET6 && t->addrs[i].state != ADDR_FREE &&
+        if (engine_leads(e) && t->addrs[i].addr.family == SG_AF_INET6 && t->addrs[i].state != ADDR_FREE &&
             t->addrs[i].state != ADDR_DUPLICATE)
             own_join(e, &t->addrs[i]);
     for (uint32_t i = 0; i < MCAST_TABLE; i++) {

@@ -252,6 +252,8 @@ static void advert_input(struct engine *e, const struct rx_pkt *rp, uint64_t now
         return;
     }
     a = target_addr(e, rp);
+    if (a && !engine_leads(e))
+        return;
     if (a && eth_eq(rp->src_mac, e->net.t.ifs[rp->ifindex].c.mac))
         return; /* Our own came back. */
     if (a && a->state == ADDR_TENTATIVE) {
@@ -277,6 +279,8 @@ void nd_input(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
         bad(e);
         return;
     }
+    if (rp->l4[0] != ICMP6_NEIGHBOR_ADVERT && !engine_leads(e))
+        return;
     switch (rp->l4[0]) {
     case ICMP6_NEIGHBOR_SOLICIT:
         solicit_input(e, rp, now_us);

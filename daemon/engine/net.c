@@ -212,9 +212,12 @@ struct ip_addr net_from_api(const struct engine *e, const struct ip_addr *a)
 void net_deliver(struct engine *e, const struct rx_pkt *rp, uint64_t now_us)
 {
     bool is6 = rp->src.family == SG_AF_INET6;
-    bool raw = e->udp.raw_head != NIL && raw_input(e, rp);
     void (*input)(struct engine *, const struct rx_pkt *, uint64_t);
+    bool raw;
 
+    if (e->cfg.peers && peers_take(e, rp))
+        return;
+    raw = e->udp.raw_head != NIL && raw_input(e, rp);
     if (rp->proto == IP_PROTO_TCP) {
         input = tcp_input;
     } else if (rp->proto == IP_PROTO_UDP) {
@@ -495,10 +498,12 @@ void net_loop_run(struct engine *e, uint64_t now_us)
             struct arrival a = {
                 .looped = true, .csum_ok = h.csum_ok, .gso_size = h.gso_size, .ifindex = (uint8_t)h.ifindex};
 
+            e->arrived = ARRIVED_LOOPED;
             if (at[sizeof(h)] >> 4 == 4)
                 ip4_input(e, at + sizeof(h), h.len, &a, now_us);
             else
                 ip6_input(e, at + sizeof(h), h.len, &a, now_us);
+            e->arrived = ARRIVED_SORTED;
         }
         l->head += h.bytes; /* Only now: the packet was read in place. */
     }

@@ -23,6 +23,19 @@ static struct port_entry *entry_of(struct engine *e, const struct sock *s, uint1
     return s->kind == SK_UDP ? &e->ports.udp[port] : &e->ports.tcp[port];
 }
 
+static unsigned use_bits(const struct port_entry *p)
+{
+    return (p->binds || p->conns || p->tw ? ENGINE_PORT_USED : 0) | (p->conns ? ENGINE_PORT_CONNS : 0) |
+           (p->conns_noreuse ? ENGINE_PORT_NOREUSE : 0) | (p->tw ? ENGINE_PORT_TW : 0);
+}
+
+/* The other workers' engines hear of what changed since use_bits() were `before`. */
+static void tell(struct engine *e, uint8_t kind, uint16_t port, const struct port_entry *p, unsigned before)
+{
+    if (e->cfg.peers && use_bits(p) != before)
+        peers_port_state(e, kind, port, use_bits(p));
+}
+
 static bool takes_both(const struct ip_addr *a, bool v6only)
 {
     return a->family == SG_AF_INET6 && ip_addr_any(a) && !v6only;
@@ -93,8 +106,24 @@ static bool port_unused(struct engine *e, const struct sock *s, uint16_t port)
  */
 #define PORT_TRIES_MAX 1024u
 
-/* A port nobody holds, from a random start (RFC 6056 3.3.1); 0: none is free. */
-static uint16_t choose_unused(struct engine *e, const struct sock *s)
+/* Have the port, if nobody of another worker minds. */
+static int hold(struct engine *e, struct sock *s, const struct ip_addr *addr, uint16_t port)
+{
+    struct ip_addr before = s->local;
+    int rc;
+
+    s->local = *addr;
+    s->lport = port;
+    rc = e->cfg.peers ? peers_bind(e, s) : 0;
+    if (rc) {
+        s->local = before;
+        s->lport = 0;
+    }
+    return rc;
+}
+
+/* A port nobody holds, from a random start (RFC 6056 3.3.1). */
+static int hold_unused(struct engine *e, struct sock *s, const struct ip_addr *addr)
 {
     uint32_t range = (uint32_t)e->cfg.port_max - e->cfg.port_min + 1;
     uint64_t w[2] = {e->now_us, e->ports.next[0]++};
@@ -103,24 +132,27 @@ static uint16_t choose_unused(struct engine *e, const struct sock *s)
     for (uint32_t i = 0; i < range && i < PORT_TRIES_MAX; i++) {
         uint16_t port = (uint16_t)(e->cfg.port_min + (start + i) % range);
 
-        if (port_unused(e, s, port))
-            return port;
+        if (port_unused(e, s, port) && !hold(e, s, addr, port))
+            return 0;
     }
-    return 0;
+    return -EADDRINUSE;
 }
 
 static void link_bind(struct engine *e, struct sock *s)
 {
     struct port_entry *p = entry_of(e, s, s->lport);
+    unsigned before = use_bits(p);
 
     s->bind_next = p->binds;
     p->binds = sock_id_of(e, s);
     s->bind_flags |= BIND_PORT;
+    tell(e, s->kind, s->lport, p, before);
 }
 
 static void unlink_bind(struct engine *e, struct sock *s)
 {
     struct port_entry *p = entry_of(e, s, s->lport);
+    unsigned before = use_bits(p);
     sock_id id = sock_id_of(e, s);
     sock_id *at = &p->binds;
 
@@ -131,26 +163,22 @@ static void unlink_bind(struct engine *e, struct sock *s)
     *at = s->bind_next;
     s->bind_next = 0;
     s->bind_flags &= (uint16_t)~BIND_PORT;
+    tell(e, s->kind, s->lport, p, before);
 }
 
 int sock_port_claim(struct engine *e, struct sock *s, const struct ip_ep *local)
 {
-    uint16_t port = local->port;
+    int rc;
 
     if (s->bind_flags & BIND_PORT || s->lport)
         return -EINVAL;
     if (!ip_addr_any(&local->addr) && !net_is_own(e, &local->addr) && s->type != SG_SOCK_DGRAM)
         return -EADDRNOTAVAIL;
-    if (port) {
-        if (conflict(e, s, &local->addr, port))
-            return -EADDRINUSE;
-    } else {
-        port = choose_unused(e, s);
-        if (!port)
-            return -EADDRINUSE;
-    }
-    s->local = local->addr;
-    s->lport = port;
+    if (local->port && conflict(e, s, &local->addr, local->port))
+        return -EADDRINUSE;
+    rc = local->port ? hold(e, s, &local->addr, local->port) : hold_unused(e, s, &local->addr);
+    if (rc)
+        return rc;
     link_bind(e, s);
     return 0;
 }
@@ -158,20 +186,24 @@ int sock_port_claim(struct engine *e, struct sock *s, const struct ip_ep *local)
 static void count_conn(struct engine *e, struct sock *s)
 {
     struct port_entry *p = entry_of(e, s, s->lport);
+    unsigned before = use_bits(p);
 
     p->conns++;
     p->conns_noreuse += !(s->opts & SO_F_REUSEADDR);
     s->bind_flags |= BIND_COUNT;
+    tell(e, s->kind, s->lport, p, before);
 }
 
 static void uncount_conn(struct engine *e, struct sock *s)
 {
     struct port_entry *p = entry_of(e, s, s->lport);
+    unsigned before = use_bits(p);
 
     ENG_ASSERT(p->conns);
     p->conns--;
     p->conns_noreuse -= !(s->opts & SO_F_REUSEADDR);
     s->bind_flags &= (uint16_t)~BIND_COUNT;
+    tell(e, s->kind, s->lport, p, before);
 }
 
 void port_count(struct engine *e, struct sock *s)
@@ -180,10 +212,24 @@ void port_count(struct engine *e, struct sock *s)
         count_conn(e, s);
 }
 
+void port_count_tw(struct engine *e, uint16_t port, int change)
+{
+    struct port_entry *p = &e->ports.tcp[port];
+    unsigned before = use_bits(p);
+
+    ENG_ASSERT(change > 0 || p->tw);
+    p->tw += (uint32_t)change;
+    tell(e, SK_TCP, port, p, before);
+}
+
 void sock_port_release(struct engine *e, struct sock *s)
 {
-    if (s->bind_flags & BIND_PORT)
+    peers_unpin(e, s);
+    if (s->bind_flags & BIND_PORT) {
         unlink_bind(e, s);
+        if (e->cfg.peers)
+            peers_unbind(e, s);
+    }
     if (s->bind_flags & BIND_COUNT)
         uncount_conn(e, s);
 }
@@ -197,6 +243,7 @@ void port_set_reuse(struct engine *e, struct sock *s, bool on)
     s->opts = on ? s->opts | SO_F_REUSEADDR : s->opts & ~SO_F_REUSEADDR;
     if (counted)
         count_conn(e, s);
+    (void)peers_change(e, sock_id_of(e, s), s); /* Only what it allows others changes. */
 }
 
 bool port_listen_conflict(struct engine *e, const struct sock *s)
@@ -208,19 +255,25 @@ bool port_listen_conflict(struct engine *e, const struct sock *s)
             return true;
         id = b->bind_next;
     }
-    return false;
+    return e->cfg.peers && peers_listen(e, s) < 0;
 }
 
-void port_rebind(struct engine *e, struct sock *from, struct sock *to)
+uint32_t port_rebind(struct engine *e, struct sock *from, struct sock *to)
 {
     uint16_t flags = from->bind_flags;
+    int group = 0;
 
-    sock_port_release(e, from);
+    /* The new one first: at no time does the port look free. */
     to->bind_flags = flags & BIND_USER;
-    if (flags & BIND_PORT)
+    if (flags & BIND_PORT) {
         link_bind(e, to);
-    else if (flags & BIND_COUNT)
+        unlink_bind(e, from);
+        group = peers_change(e, sock_id_of(e, from), to);
+    } else if (flags & BIND_COUNT) {
         count_conn(e, to);
+        uncount_conn(e, from);
+    }
+    return group > 0 ? (uint32_t)group : 0;
 }
 
 /*
@@ -248,6 +301,8 @@ uint16_t port_choose_connect(struct engine *e, const struct sock *s, const struc
         if (entry_of(e, s, port)->binds)
             continue;
         k.lport = port;
+        if (!peers_may_connect(e, &k))
+            continue;
         if (port_unused(e, s, port))
             return port;
         id = flow_find(e, &k, flow_hash(&e->flows, &k));

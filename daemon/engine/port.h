@@ -40,10 +40,12 @@ struct engine;
 void port_count(struct engine *e, struct sock *s);
 /** Change SO_REUSEADDR and keep the counts right. */
 void port_set_reuse(struct engine *e, struct sock *s, bool on);
+/** One TIME_WAIT record more or less. */
+void port_count_tw(struct engine *e, uint16_t port, int change);
 /** True when another socket listens where `s` is about to. */
 bool port_listen_conflict(struct engine *e, const struct sock *s);
-/** `to` takes over the port of `from` (same port, another record). */
-void port_rebind(struct engine *e, struct sock *from, struct sock *to);
+/** `to` takes over the port of `from` (same port, another record). Returns the group of listeners, or 0. */
+uint32_t port_rebind(struct engine *e, struct sock *from, struct sock *to);
 /**
  * A local port for a connection to dest->remote:rport (lport is ignored); 0: all are in use. The four numbers
  * may be those of a TIME_WAIT record that is tcp_tw_reusable().

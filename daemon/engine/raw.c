@@ -42,11 +42,13 @@ int raw_open(struct engine *e, int sid, uint32_t slot, uint32_t proto, uint16_t 
     u->hash_next = t->raw_head;
     t->raw_head = udp_index(t, u);
     t->raw_count++;
+    peers_raw(e, u, 1);
     return 0;
 }
 
-void raw_close(struct udp_table *t, struct udp_sock *u)
+void raw_close(struct engine *e, struct udp_sock *u)
 {
+    struct udp_table *t = &e->udp;
     uint32_t *at = &t->raw_head, i = udp_index(t, u);
 
     while (*at != i) {
@@ -55,6 +57,7 @@ void raw_close(struct udp_table *t, struct udp_sock *u)
     }
     *at = u->hash_next;
     t->raw_count--;
+    peers_raw(e, u, -1);
 }
 
 /* ICMP_FILTER, ICMP6_FILTER */
@@ -78,8 +81,7 @@ static bool fits(const struct engine *e, const struct udp_sock *u, const struct 
     return udp_hears(e, u, rp);
 }
 
-/* The packet's header as if it had come in one piece; returns its bytes. */
-static uint32_t whole_header(const struct rx_pkt *rp, uint8_t *hdr)
+uint32_t raw_whole_header(const struct rx_pkt *rp, uint8_t *hdr)
 {
     uint32_t bytes = rp->l3_hdr_len;
 
@@ -114,7 +116,7 @@ bool raw_input(struct engine *e, const struct rx_pkt *rp)
             continue;
         }
         if (u->s.family == SG_AF_INET && !p.hdr_len)
-            p.hdr_len = whole_header(rp, hdr);
+            p.hdr_len = raw_whole_header(rp, hdr);
         if (udp_store(e, u, rp, 0, &p) != ST_COUNT) {
             u->rx_drops++;
             stat_inc(&e->stats, ST_RAW_DROPS);

@@ -36,14 +36,44 @@ static void press(struct engine *e, struct session *ss, bool sweep)
 /* Time between two sweeps: what was empty at one and is at the next, unused, goes back. */
 #define SWEEP_US (UINT64_C(2) * 1000000)
 
+/* What the session holds of its quota, on all workers together. */
+static uint64_t held(const struct session *ss)
+{
+    return ss->v.buffer_bytes ? __atomic_load_n(ss->v.buffer_bytes, __ATOMIC_RELAXED) : ss->buffer_bytes;
+}
+
+static void quota_give(struct session *ss, uint64_t bytes)
+{
+    ss->buffer_bytes -= bytes;
+    if (ss->v.buffer_bytes)
+        (void)__atomic_fetch_sub(ss->v.buffer_bytes, bytes, __ATOMIC_RELAXED);
+}
+
+/* Counted first and looked at afterwards, so that two workers can't take the same bytes. */
+static bool quota_take(struct session *ss, uint64_t bytes)
+{
+    uint64_t after;
+
+    ss->buffer_bytes += bytes;
+    after = ss->v.buffer_bytes ? __atomic_add_fetch(ss->v.buffer_bytes, bytes, __ATOMIC_RELAXED)
+                               : ss->buffer_bytes;
+    if (after <= ss->v.buffer_bytes_max)
+        return true;
+    quota_give(ss, bytes);
+    return false;
+}
+
 /* A region of 2^log2 bytes; 0: quota or heap used up. */
 static uint32_t region_take(struct engine *e, struct session *ss, uint8_t log2)
 {
     uint64_t bytes = UINT64_C(1) << log2;
     uint64_t off = UINT64_MAX;
 
-    if (bytes <= ss->v.buffer_bytes_max && ss->buffer_bytes <= ss->v.buffer_bytes_max - bytes)
+    if (quota_take(ss, bytes)) {
         off = segheap_alloc(ss->v.heap_meta, ss->v.heap_bytes, log2);
+        if (off == UINT64_MAX)
+            quota_give(ss, bytes);
+    }
     if (off == UINT64_MAX) {
         stat_inc(&e->stats, ST_APP_QUOTA_BUFFERS);
         press(e, ss, false);
@@ -51,7 +81,6 @@ static uint32_t region_take(struct engine *e, struct session *ss, uint8_t log2)
     }
     if (!e->region_bytes) /* There was nothing to sweep for until now. */
         e->sweep_us = e->now_us + SWEEP_US;
-    ss->buffer_bytes += bytes;
     e->region_bytes += bytes;
     return (uint32_t)((ss->v.heap_off + off) >> SG_REGION_SHIFT);
 }
@@ -62,7 +91,7 @@ static void region_give(struct engine *e, struct session *ss, uint32_t region, u
 
     segheap_free(ss->v.heap_meta, ss->v.heap_bytes, ((uint64_t)region << SG_REGION_SHIFT) - ss->v.heap_off,
                  log2);
-    ss->buffer_bytes -= bytes;
+    quota_give(ss, bytes);
     e->region_bytes -= bytes;
 }
 
@@ -279,7 +308,7 @@ bool session_ample(struct engine *e, const struct sock *s)
 {
     const struct session *ss = sock_session(e, s->heap_sid);
 
-    return ss->buffer_bytes < ss->v.buffer_bytes_max / 2;
+    return held(ss) < ss->v.buffer_bytes_max / 2;
 }
 
 uint64_t session_sweep_deadline(const struct engine *e)

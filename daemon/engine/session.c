@@ -269,6 +269,19 @@ int engine_bind(struct engine *e, int sid, uint32_t slot, const struct ip_ep *gi
     return 0;
 }
 
+int engine_bind_beside(struct engine *e, int sid, uint32_t slot, const struct ip_ep *local, uint32_t with)
+{
+    const struct sock *s = sock_of(e, sid, slot);
+    int rc = -EINVAL;
+
+    if (s && s->kind == SK_TCP && with && e->cfg.peers) {
+        e->share_slot = with;
+        rc = engine_bind(e, sid, slot, local);
+        e->share_slot = 0;
+    }
+    return rc;
+}
+
 static int to_listener(struct engine *e, struct sock *s, uint32_t backlog, uint32_t overflow)
 {
     struct tcp_conn *c = tcp_conn_of(s);
@@ -289,8 +302,10 @@ static int to_listener(struct engine *e, struct sock *s, uint32_t backlog, uint3
     if (port_listen_conflict(e, s))
         return -EADDRINUSE;
     i = pool_get(&e->tcp.listener_pool);
-    if (i == NIL)
+    if (i == NIL) {
+        (void)peers_change(e, sock_id_of(e, s), s); /* It doesn't listen after all. */
         return -ENOBUFS;
+    }
     l = &e->tcp.listeners[i];
     memset(l, 0, sizeof(*l));
     l->s = *s;
@@ -305,7 +320,7 @@ static int to_listener(struct engine *e, struct sock *s, uint32_t backlog, uint3
     l->queue_head = l->queue_tail = NIL;
     l->s.pub_state = SG_ST_LISTENING;
     l->s.pub_flags = SG_F_BOUND;
-    port_rebind(e, s, &l->s);
+    l->group = port_rebind(e, s, &l->s);
     sock_undirty(e, s);
     sock_session(e, sid)->v.slot_sock[slot] = SOCK_ID(SK_LISTEN, i);
     sock_region_put(e, s, &s->tx);

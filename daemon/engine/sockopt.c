@@ -215,6 +215,13 @@ static int get_one(struct engine *e, struct sock *s, uint64_t *value)
 }
 
 /* Accepted for the sake of programs that set it: frames leave in one queue. */
+static int set_reuseport(struct engine *e, struct sock *s, uint64_t value)
+{
+    s->opts = value ? s->opts | SO_F_REUSEPORT : s->opts & ~SO_F_REUSEPORT;
+    (void)peers_change(e, sock_id_of(e, s), s); /* Only what it allows others changes. */
+    return 0;
+}
+
 static int set_nothing(struct engine *e, struct sock *s, uint64_t value)
 {
     (void)e;
@@ -566,7 +573,7 @@ static const struct opt table[] = {
     {L_SOCKET, 10, ON_ALL, 0, ANY, "SO_OOBINLINE", set_oobinline, get_one},
     {L_SOCKET, 12, ON_ALL, 0, 0, PRIORITY_MAX, "SO_PRIORITY", set_nothing, get_zero},
     {L_SOCKET, 13, ON_ALL, 0, ANY, "SO_LINGER", set_linger, get_linger},
-    {L_SOCKET, 15, ON_UDP, SO_F_REUSEPORT, ANY, "SO_REUSEPORT", set_nothing, NULL},
+    {L_SOCKET, 15, ON_UDP, SO_F_REUSEPORT, ANY, "SO_REUSEPORT", set_reuseport, NULL},
     {L_SOCKET, 30, ON_ALL, 0, ANY, "SO_ACCEPTCONN", NULL, get_acceptconn},
     {L_SOCKET, 36, ON_ALL, 0, ANY, "SO_MARK", set_mark, get_zero},
     {L_SOCKET, 38, ON_ALL, 0, ANY, "SO_PROTOCOL", NULL, get_protocol},

@@ -41,6 +41,7 @@ struct tcp_listener {
     uint32_t queue_head; /* connection indices through acc_next */
     uint32_t queue_tail;
     uint32_t queue_len;
+    uint32_t group; /* listens together with those of other workers: engine_peers.waiting[group]; 0: alone */
     uint32_t req_count;
     uint8_t overflow; /* enum sg_overflow */
     uint8_t pad[3];

@@ -291,6 +291,7 @@ void tcp_conn_end(struct engine *e, struct tcp_conn *c, int error)
     tcp_flight_free(e, c);
     tcp_reass_free(e, c);
     cc_end(e, c);
+    peers_unpin(e, &c->s);
     if (c->s.bind_flags & BIND_COUNT)
         sock_port_release(e, &c->s); /* A port that was bound by hand stays bound until close. */
     if (c->flags & TF_ORPHAN)

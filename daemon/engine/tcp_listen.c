@@ -113,6 +113,7 @@ struct tcp_conn *tcp_accept_take(struct engine *e, struct tcp_listener *l)
     if (l->queue_head == NIL)
         l->queue_tail = NIL;
     l->queue_len--;
+    peers_accept_count(e, l, -1);
     c->acc_next = NIL;
     if (!tcp_fastopen_pending(c))
         c->listener = NIL;
@@ -300,6 +301,7 @@ static void accept_enqueue(struct engine *e, struct tcp_listener *l, struct tcp_
         l->queue_head = ci;
     l->queue_tail = ci;
     l->queue_len++;
+    peers_accept_count(e, l, 1);
     stat_inc(&e->stats, ST_TCP_PASSIVE_OPENS);
     neigh_confirm(e, &c->s.remote, e->now_us);
     sock_dirty(e, &l->s);
@@ -357,7 +359,7 @@ static void listen_ack_input(struct engine *e, struct tcp_listener *l, const str
         return;
     }
     stat_inc(&e->stats, ST_TCP_COOKIES_RECV);
-    if (l->queue_len >= l->backlog) {
+    if (peers_accept_full(e, l)) {
         (void)accept_overflow(e, l, s, rp);
         return;
     }
@@ -380,7 +382,7 @@ void tcp_listen_input(struct engine *e, struct tcp_listener *l, const struct flo
     /* SYN with FIN is no request of any honest host (RFC 9293 leaves it open; Linux drops it too). */
     if (!(s->flags & TCP_SYN) || s->flags & TCP_FIN)
         return;
-    if (l->queue_len >= l->backlog) {
+    if (peers_accept_full(e, l)) {
         (void)accept_overflow(e, l, s, rp);
         return;
     }
@@ -457,7 +459,7 @@ void tcp_req_input(struct engine *e, struct tcp_req *r, struct tcp_seg *s, const
         stat_inc(&e->stats, ST_TCP_DEFER_ACCEPT_DROP);
         return;
     }
-    if (l->queue_len >= l->backlog) {
+    if (peers_accept_full(e, l)) {
         if (accept_overflow(e, l, s, rp))
             req_drop(e, r); /* Else the peer believes it is open; its next segment tries again. */
         return;

@@ -43,8 +43,7 @@ void tcp_tw_free(struct engine *e, uint32_t i)
     flow_del(&e->flows, w->hash, SOCK_ID(SK_TW, i));
     wheel_cancel(&e->wheel, node_of_tw(&e->cfg, i));
     age_unlink(e, i);
-    ENG_ASSERT(e->ports.tcp[w->key.lport].tw);
-    e->ports.tcp[w->key.lport].tw--;
+    port_count_tw(e, w->key.lport, -1);
     w->used = 0;
     pool_put(&e->tcp.tw_pool, i);
 }
@@ -82,7 +81,7 @@ void tcp_tw_enter(struct engine *e, struct tcp_conn *c)
         .ts_recent_us = c->ts_recent_us,
     };
     age_append(e, i);
-    e->ports.tcp[c->s.lport].tw++;
+    port_count_tw(e, c->s.lport, 1);
     stat_inc(&e->stats, ST_TCP_TW_CREATED);
     tcp_conn_unhash(e, c);
     flow_add(&e->flows, hash, SOCK_ID(SK_TW, i));

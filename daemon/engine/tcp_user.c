@@ -42,12 +42,15 @@ static int connect_name(struct engine *e, struct tcp_conn *c, const struct ip_ep
     id = flow_find(e, &k, flow_hash(&e->flows, &k));
     if (id && !tcp_tw_reusable(e, id))
         return -EADDRNOTAVAIL;
+    if (c->s.bind_flags & BIND_PORT && !peers_pin(e, &c->s, &k))
+        return -EADDRNOTAVAIL;
     c->iss = id ? tcp_tw_reuse(e, id) : tcp_isn(e, &k, e->now_us);
     c->s.local = k.local;
     c->s.lport = k.lport;
     c->s.remote = remote->addr;
     c->s.rport = remote->port;
     port_count(e, &c->s);
+    (void)peers_change(e, sock_id_of(e, &c->s), &c->s); /* Its address may be a narrower one. */
     c->tsoff = tcp_ts_offset(e, &k);
     return 0;
 }

@@ -171,6 +171,7 @@ static void disconnect(struct engine *e, struct udp_sock *u)
         s->lport = 0;
         s->pub_flags &= ~SG_F_BOUND;
     }
+    (void)peers_change(e, sock_id_of(e, s), s);
 }
 
 struct ip_addr udp_destination(const struct engine *e, const struct ip_addr *a)
@@ -205,6 +206,7 @@ int udp_connect(struct engine *e, struct udp_sock *u, const struct ip_ep *remote
     s->remote = dst;
     s->rport = s->type == SG_SOCK_RAW ? 0 : remote->port;
     s->pub_state = SG_ST_CONNECTED;
+    (void)peers_change(e, sock_id_of(e, s), s); /* Only who it hears from changes. */
     return 0;
 }
 
@@ -233,7 +235,7 @@ void udp_close(struct engine *e, struct udp_sock *u)
     if (u->s.lport)
         hash_del(t, u);
     else if (u->s.type == SG_SOCK_RAW)
-        raw_close(t, u);
+        raw_close(e, u);
     sock_port_release(e, &u->s);
     sock_region_put(e, &u->s, &u->s.rx);
     sock_region_put(e, &u->s, &u->s.tx);

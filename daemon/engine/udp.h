@@ -105,7 +105,9 @@ int udp_info_apply(struct engine *e, const struct udp_sock *u, struct udp_outgoi
 bool udp_hears(const struct engine *e, const struct udp_sock *u, const struct rx_pkt *rp);
 
 /* raw.c */
-void raw_close(struct udp_table *t, struct udp_sock *u);
+/** An IPv4 packet's header as if it had come in one piece, into `hdr` (60 bytes); returns its bytes. */
+uint32_t raw_whole_header(const struct rx_pkt *rp, uint8_t *hdr);
+void raw_close(struct engine *e, struct udp_sock *u);
 /** Copies of the packet for the raw sockets that it fits; true: there are such. */
 bool raw_input(struct engine *e, const struct rx_pkt *rp);
 /** IP_HDRINCL: send the record as a packet with its header. 0 or a positive errno. */

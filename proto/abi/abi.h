@@ -21,10 +21,10 @@
 /*
  * Version of everything in proto/abi. A daemon accepts the versions from SG_ABI_VERSION_MIN to that of its
  * own build; a library accepts the daemon's if it equals its own. Anything else is refused in the hello.
- * Versions 1, with rings of one region, and 2, without packet info, were never released.
+ * Versions 1, with rings of one region, 2, without packet info, and 3, with one worker, were never released.
  */
-#define SG_ABI_VERSION     3u
-#define SG_ABI_VERSION_MIN 3u
+#define SG_ABI_VERSION     4u
+#define SG_ABI_VERSION_MIN 4u
 
 /* Feature bits: what the daemon offers; a library ignores bits it does not know. */
 #define SG_FEATURE_TCP4    (UINT64_C(1) << 0)
@@ -45,9 +45,13 @@
 
 /* Limits of a session; the real counts stand in the segment header. */
 #define SG_CHANNELS_MAX    16u
+#define SG_WORKERS_MAX     16u
 #define SG_SLOTS_MAX       (1u << 20)
 
-/* Slot 0 is never a socket, so that a zeroed record names none. */
+/*
+ * Each slot belongs to one worker of the daemon, for good: that of number slot % worker_count. What concerns
+ * it travels in the rings of that worker alone. Slot 0 is never a socket, so that a zeroed record names none.
+ */
 #define SG_SLOT_NONE       0u
 
 /* Address families on this contract (equal to Linux's numbers). */

@@ -11,6 +11,10 @@
  * Commands of one channel are carried out in order. A command may be repeated after a daemon restart: the
  * daemon answers a repeated tag with the effect already in place. An unknown op is answered -ENOSYS.
  *
+ * TCP listens on all workers at once: on each there is a slot that is bound to the same address and port, all
+ * but the first with SG_CMD_BIND naming the first in arg0. Connections wait in the slot of the worker that
+ * they came to, and all together count for the limit of SG_CMD_LISTEN.
+ *
  * Slot numbers are chosen by the application (SG_CMD_OPEN and SG_CMD_ACCEPT name a free one) and are free
  * again when the reply to SG_CMD_CLOSE has arrived.
  */
@@ -29,11 +33,13 @@
 enum sg_cmd_op {
     SG_CMD_NOP = 0,
     SG_CMD_OPEN,     /* slot; arg0 = SG_SOCK_*; arg1 = IP protocol or 0; family */
-    SG_CMD_BIND,     /* slot; family, addr, port (0: choose one) */
+    SG_CMD_BIND,     /* slot; family, addr, port (0: choose one); arg0 = 0, or a bound slot of another worker
+                      * with which it will listen as one */
     SG_CMD_LISTEN,   /* slot; arg0 = completed connections that may wait, >= 1; arg1 = enum sg_overflow */
     SG_CMD_CONNECT,  /* slot; family, addr, port. Reply 0: under way (TCP) or set (UDP); see slot.d.state.
                       * family 0 on UDP: forget the peer */
-    SG_CMD_ACCEPT,   /* slot = listener; arg0 = free slot for the connection. -EAGAIN when none waits */
+    SG_CMD_ACCEPT,   /* slot = listener; arg0 = free slot of its worker for the connection. -EAGAIN when none
+                      * waits */
     SG_CMD_SHUTDOWN, /* slot; arg0 = SG_SHUT_* */
     SG_CMD_CLOSE,    /* slot; arg0 = 0 */
     SG_CMD_SETOPT,   /* slot; arg0 = level, arg1 = name, value. Linux's numbers. See below for groups */

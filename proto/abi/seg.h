@@ -3,7 +3,8 @@
  * The segment: header, channels, slots, heap; and the status page.
  *
  *   0                header        struct sg_seg_hdr, one page, written once by the daemon before attach
- *   channel_off      channels      channel_count * channel_bytes: control block and three rings each
+ *   channel_off      channels      channel_count * worker_count * channel_bytes: control block and three
+ *                                  rings each; number i * worker_count + w is what channel i has for worker w
  *   slot_off         slots         slot_count * sizeof(struct sg_slot)
  *   heap_off         heap          regions of the byte rings; what lies where is the daemon's private matter
  *
@@ -35,8 +36,10 @@ struct sg_seg_hdr {
     uint32_t kick_entries;  /* powers of two: records in each ring of a channel */
     uint32_t cmd_entries;
     uint32_t event_entries;
-    uint32_t session_id; /* as sockgatectl shows it */
-    uint64_t pad[4];     /* zero */
+    uint32_t session_id;   /* as sockgatectl shows it */
+    uint32_t worker_count; /* 1..SG_WORKERS_MAX */
+    uint32_t pad32;        /* zero */
+    uint64_t pad[3];       /* zero */
 };
 
 static_assert(sizeof(struct sg_seg_hdr) == 128, "layout");
@@ -47,7 +50,11 @@ static_assert(offsetof(struct sg_seg_hdr, channel_count) == 64, "layout");
 #define SG_SLEEP_FUTEX   1u /* wake it by FUTEX_WAKE on the word */
 #define SG_SLEEP_EVENTFD 2u /* wake it by writing 1 to the channel's eventfd */
 
-/** Control block of one channel; each index on a line of its writer. The rings follow it. */
+/**
+ * Control block of what a channel has for one worker; each index on a line of its writer. The rings follow.
+ * A channel is waited for as a whole: the sleep word of its block for worker 0 counts, and each worker looks
+ * at that one.
+ */
 struct sg_channel {
     uint32_t kick_tail; /* app: kicks published */
     uint32_t cmd_tail;  /* app: commands published */
@@ -99,7 +106,7 @@ static inline uint64_t sg_channel_size(uint32_t kick_entries, uint32_t cmd_entri
  * daemon's half of [P3]: after publishing, a library with a zero `sleeping` need not ring its doorbell.
  */
 struct sg_status_worker {
-    uint32_t sleeping; /* 1: ring the session's doorbell eventfd after publishing */
+    uint32_t sleeping; /* 1: ring the session's doorbell eventfd for it after publishing */
     uint32_t pad[15];
 };
 
@@ -109,7 +116,7 @@ struct sg_status {
     uint32_t worker_count;
     uint64_t boot_id; /* differs between daemon starts */
     uint64_t pad[5];  /* zero */
-    struct sg_status_worker worker[SG_CHANNELS_MAX];
+    struct sg_status_worker worker[SG_WORKERS_MAX];
 };
 
 static_assert(offsetof(struct sg_status, worker) == 64, "layout");

@@ -45,6 +45,8 @@ BULK_BYTES = int(os.environ.get("SOCKGATE_E2E_BULK_BYTES", 1 << 30))
 LOSSY_BYTES = int(os.environ.get("SOCKGATE_E2E_LOSSY_BYTES", 100 << 20))
 # Kind of device that the daemon has, where a case does not ask for one.
 DEVICE = os.environ.get("SOCKGATE_E2E_DEVICE", "tap")
+# Workers of the daemon, unless a test says how many it wants.
+WORKERS = int(os.environ.get("SOCKGATE_E2E_WORKERS", 1))
 # Time limits grow by this under a sanitizer.
 PATIENCE = float(os.environ.get("SOCKGATE_E2E_PATIENCE", 1))
 
@@ -261,12 +263,13 @@ class Env:
         return self.namespaces[-1]
 
     def start_daemon(self, *arguments, device=None, kernel_side=None, address=DAEMON_ADDR, configure=True,
-                     wrapper=()):
+                     wrapper=(), workers=0):
         """Starts sockgated, waits until it serves, and gives the kernel's side of the device its address."""
         if not device:
             device, kernel_side = self.default_device(), "sg0"
         kernel_side = kernel_side or device.split(":")[1]
-        self.daemon = self.start("sockgated", "--device", device, "--address", f"{address}/{PREFIX}",
+        self.daemon = self.start("sockgated", "--workers", str(workers or WORKERS), "--device", device,
+                                 "--address", f"{address}/{PREFIX}",
                                  "--gateway", KERNEL_ADDR, "--control", self.control,
                                  "--set", f"daemon.secret_file={self.dir}/secret", *arguments, wrapper=wrapper)
         self.wait_daemon()

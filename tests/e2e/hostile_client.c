@@ -97,7 +97,7 @@ static void scribble(uint8_t *seg, const struct sg_seg_hdr *h, uint64_t until_ns
 {
     struct timespec ts;
     uint64_t low = h->slot_off + (uint64_t)(SOCKETS + 8) * sizeof(struct sg_slot);
-    uint64_t rings = (uint64_t)h->channel_count * h->channel_bytes;
+    uint64_t rings = (uint64_t)h->channel_count * h->worker_count * h->channel_bytes;
 
     for (unsigned i = 0; i < SCRIBBLES; i++) {
         uint64_t at;

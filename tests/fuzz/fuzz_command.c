@@ -36,6 +36,7 @@ static void tame(struct sg_cmd *c, uint8_t how)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct host h;
+    static struct session_part part;
     static struct app_session s;
     struct input in = {data, size};
     struct engine_config cfg;
@@ -43,7 +44,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_config(&cfg);
     host_start(&h, &cfg, 1000000);
     memset(&s, 0, sizeof(s));
-    s.sid = h.sid;
+    part.sid = h.sid;
+    s.parts = &part;
+    s.worker_count = 1;
     s.slot_count = HOST_SLOTS;
     for (unsigned i = 0; i < RECORDS_MAX && in.left; i++) {
         uint8_t how = take_u8(&in);
@@ -53,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         (void)take_bytes(&in, (uint8_t *)&cmd, sizeof(cmd));
         tame(&cmd, how);
-        rc = command_run(h.e, &s, &cmd, h.now_us, &value);
+        rc = command_run(h.e, &s, 0, &cmd, h.now_us, &value);
         if (rc > 0 || rc < -4095)
             fuzz_fail("op %u: %d is no errno", cmd.op, rc);
         if (rc && value)

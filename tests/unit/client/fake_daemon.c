@@ -139,6 +139,7 @@ static void segment_make(struct fake *f)
         .heap_off = f->heap_off,
         .heap_bytes = heap_bytes,
         .channel_count = 1,
+        .worker_count = 1,
         .channel_bytes = (uint32_t)channel,
         .slot_count = f->o.slots,
         .slot_bytes = sizeof(struct sg_slot),
@@ -856,6 +857,7 @@ static void answer_attach(struct fake *f)
     segment_make(f);
     body.session_id = 1;
     body.channels = 1;
+    body.workers = 1;
     body.seg_bytes = f->seg_bytes;
     body.address4.data = own;
     body.address4.len = 4;

@@ -159,7 +159,7 @@ void rig_start(struct rig *r, bool threaded)
     cr_assert_eq(worker_create(&wp, &r->worker), 0);
     cr_assert_eq(worker_start(r->worker), 0);
     cr_assert_eq(control_socket_open(&r->socket, &r->cfg, error, sizeof(error)), 0, "%s", error);
-    cp.worker = r->worker;
+    cp.workers[0] = r->worker;
     cp.status_fd = r->status_fd;
     cp.features = SG_FEATURE_TCP4 | SG_FEATURE_UDP4;
     cr_assert_eq(control_open(&cp, &r->control), 0);

@@ -38,7 +38,9 @@ Test(session, header_describes_the_segment)
     cr_assert_geq(h->heap_off, h->slot_off + (uint64_t)h->slot_count * h->slot_bytes);
     cr_assert_eq(h->heap_off % SG_PAGE_BYTES, 0);
     cr_assert_eq(h->heap_off + h->heap_bytes, h->seg_bytes);
-    for (size_t i = 0; i < 4; i++)
+    cr_assert_eq(h->worker_count, 1);
+    cr_assert_eq(h->pad32, 0);
+    for (size_t i = 0; i < 3; i++)
         cr_assert_eq(h->pad[i], 0);
     cr_assert_eq(fstat(s->seg_fd, &st), 0);
     cr_assert_eq((uint64_t)st.st_size, h->seg_bytes);
@@ -108,7 +110,7 @@ Test(session, descriptors_are_given_back)
 {
     struct config cfg;
     struct app_session *s = make(&cfg);
-    int fds[] = {s->seg_fd, s->doorbell_fd, s->channel_fd[0]};
+    int fds[] = {s->seg_fd, s->doorbell_fd[0], s->channel_fd[0]};
 
     for (size_t i = 0; i < 3; i++) {
         cr_assert_geq(fds[i], 0);
