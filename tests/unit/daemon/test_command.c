@@ -8,13 +8,14 @@
 #include "tests/support/host.h"
 
 static struct host h;
-static struct app_session s;
+static struct session_part part;
+static struct app_session s = {.parts = &part, .worker_count = 1};
 
 static int run(const struct sg_cmd *cmd)
 {
     uint64_t value;
 
-    return command_run(h.e, &s, cmd, h.now_us, &value);
+    return command_run(h.e, &s, 0, cmd, h.now_us, &value);
 }
 
 /* One key in addr, another in value and value2; scope says how many of them count. */
@@ -26,7 +27,7 @@ Test(command, keys_of_fast_open)
 
     host_config(&cfg, 2);
     host_start(&h, &cfg, 1000000);
-    s.sid = h.sid;
+    part.sid = h.sid;
     s.slot_count = HOST_SLOTS;
     cmd.slot = app_socket(&h, SG_SOCK_STREAM);
     memset(cmd.addr, 7, sizeof(cmd.addr));
