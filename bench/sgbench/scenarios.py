@@ -319,9 +319,7 @@ def curve(bench):
 def local(bench):
     ours, kernel = paths.SockgateLocal(bench), paths.KernelLoopback(bench)
     found = compare(bench, [ours, kernel], "echo", "rr", *rr(CONNECTIONS))
-    result = entry(found, ours.name, kernel.name, "rate")
-    result["why"] = "measured over the engine's loopback: this build has no cut-through"
-    return {"11": result}
+    return {"11": entry(found, ours.name, kernel.name, "rate")}
 
 
 GROUPS = [
