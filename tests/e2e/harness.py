@@ -304,17 +304,17 @@ class Env:
             return probe.returncode == 0
         wait_for("sockgated serves its control socket", up, 20)
 
-    def ctl(self, what):
+    def ctl(self, what, *options):
         """Rows of `sockgatectl WHAT --json`."""
-        text = run(program("sockgatectl"), what, "--json", env=self.env)
+        text = run(program("sockgatectl"), what, *options, "--json", env=self.env)
         rows = json.loads(text)
         if isinstance(rows, dict) and isinstance(rows.get(what), (list, dict)):
             rows = rows[what]
         return rows
 
-    def stats(self):
+    def stats(self, *options):
         """Counters by name."""
-        rows = self.ctl("stats")
+        rows = self.ctl("stats", *options)
         if isinstance(rows, dict) and "counters" in rows:
             rows = rows["counters"]
         return rows if isinstance(rows, dict) else {row["name"]: row["value"] for row in rows}

@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Several workers: connections and datagrams of one socket come to all of them, and the application sees one socket."""
-import json
 import socket
 
 import harness
@@ -9,12 +8,6 @@ from harness import DAEMON_ADDR, KERNEL_ADDR, check, check_equal, case
 
 CONNECTIONS = 64
 SECONDS = 60
-
-
-def counters(env, worker):
-    rows = json.loads(harness.run(harness.program("sockgatectl"), "stats", "--worker", str(worker), "--json", env=env.env))
-    rows = rows.get("counters", rows) if isinstance(rows, dict) else rows
-    return rows if isinstance(rows, dict) else {row["name"]: row["value"] for row in rows}
 
 
 def nothing_left(env, port):
@@ -34,7 +27,7 @@ def workers_share_a_listener(env):
     for i, conn in enumerate(conns):
         expected = b"%d" % i * 100
         check_equal(harness.receive_exactly(conn, len(expected)), expected, f"echo of connection {i}")
-    opened = [counters(env, w)["TcpPassiveOpens"] for w in range(1, 5)]
+    opened = [env.stats("--worker", str(w))["TcpPassiveOpens"] for w in range(1, 5)]
     check_equal(sum(opened), CONNECTIONS, f"connections of all workers {opened}")
     check(all(opened), f"a worker has no connection: {opened}")
     check_equal(env.stats()["TcpPassiveOpens"], CONNECTIONS, "connections in the sum that sockgatectl shows")
@@ -73,7 +66,7 @@ def workers_open_connections(env):
                 with conn:
                     check_equal(harness.receive_exactly(conn, len(payload)), payload, f"connection {i}")
                 client.expect_success()
-    opened = [counters(env, w)["TcpActiveOpens"] for w in range(1, 5)]
+    opened = [env.stats("--worker", str(w))["TcpActiveOpens"] for w in range(1, 5)]
     check_equal(sum(opened), 12, f"connections that were opened {opened}")
     nothing_left(env, 5201)
 
