@@ -172,14 +172,6 @@ static int packet_own(struct device *dev, const struct device_addr addrs[], unsi
 
 /* ---- The rest ------------------------------------------------------------------------------------------ */
 
-static void packet_close(struct device *dev)
-{
-    if (!dev)
-        return;
-    vnet_fd_close((struct vnet_fd *)dev);
-    free(dev);
-}
-
 static const struct device_ops packet_ops = {
     .kind = PACKET_KIND,
     .rx_burst = vnet_fd_rx_burst,
@@ -191,7 +183,7 @@ static const struct device_ops packet_ops = {
     .link_fd = vnet_fd_link_fd,
     .link = vnet_fd_link,
     .own = packet_own,
-    .close = packet_close,
+    .close = vnet_fd_close,
 };
 
 int packet_device_create(const struct netif *n, int fd, const struct device_caps *caps,

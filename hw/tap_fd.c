@@ -54,14 +54,6 @@ static const struct vnet_fd_kind tap_kind = {
     .rx_final = tap_rx_final,
 };
 
-static void tap_close(struct device *dev)
-{
-    if (!dev)
-        return;
-    vnet_fd_close((struct vnet_fd *)dev);
-    free(dev);
-}
-
 static const struct device_ops tap_ops = {
     .kind = "tap",
     .rx_burst = vnet_fd_rx_burst,
@@ -72,7 +64,7 @@ static const struct device_ops tap_ops = {
     .stats = vnet_fd_stats,
     .link_fd = vnet_fd_link_fd,
     .link = vnet_fd_link,
-    .close = tap_close,
+    .close = vnet_fd_close,
 };
 
 int tap_device_create(int fd, const struct device_caps *caps, struct device **ret)

@@ -22,6 +22,7 @@
 #include "hw/vnet_fd.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -334,8 +335,12 @@ void vnet_fd_watch(struct vnet_fd *v, const struct netif_link *l)
     v->link = *l;
 }
 
-void vnet_fd_close(struct vnet_fd *v)
+void vnet_fd_close(struct device *dev)
 {
+    struct vnet_fd *v = vnet_fd_of(dev);
+
+    if (!v)
+        return;
     /* The kernel tears a ring down in the background; a file still registered would hold the interface's name
      * until then, and the next open would find it busy. */
     (void)io_uring_unregister_files(&v->ring);
@@ -343,6 +348,7 @@ void vnet_fd_close(struct vnet_fd *v)
     (void)close(v->fd);
     netif_link_close(&v->link);
     (void)munmap(v->rx_mem, (size_t)DEV_RX_BURST_MAX * VNET_RX_STRIDE_BYTES);
+    free(v);
 }
 
 const char *vnet_fd_open_error(int err)

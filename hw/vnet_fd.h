@@ -75,8 +75,6 @@ struct vnet_fd {
  */
 int vnet_fd_open(struct vnet_fd *v, const struct vnet_fd_kind *kind, const struct device_ops *ops, int fd,
                  const struct device_caps *caps);
-/** Free what it holds, but not `v` itself. */
-void vnet_fd_close(struct vnet_fd *v);
 /** Have the device own `l`, which is open, and answer for its link by it. */
 void vnet_fd_watch(struct vnet_fd *v, const struct netif_link *l);
 /** What went wrong in vnet_fd_open(), with what to do about it. */
@@ -100,5 +98,6 @@ void vnet_fd_caps(const struct device *dev, struct device_caps *ret);
 void vnet_fd_stats(const struct device *dev, struct device_stats *ret);
 int vnet_fd_link_fd(struct device *dev);
 void vnet_fd_link(struct device *dev, struct device_link *ret);
+void vnet_fd_close(struct device *dev); /* of a kind's struct from the heap: frees it too */
 
 #endif
