@@ -154,8 +154,7 @@ void cluster_wake(struct cluster *c, unsigned w)
 
 /* ---- Taking over ------------------------------------------------------------------------------------- */
 
-static void take_one(struct cluster *c, struct engine *e, const struct handoff_rec *r, uint8_t *bytes,
-                     uint64_t now_us)
+static void take_one(struct engine *e, const struct handoff_rec *r, uint8_t *bytes, uint64_t now_us)
 {
     struct engine_packet p = {.hdr = bytes,
                               .payload = bytes + r->hdr_bytes,
@@ -168,7 +167,6 @@ static void take_one(struct cluster *c, struct engine *e, const struct handoff_r
                               .gso_size = r->gso_size};
     struct pktbuf frame, *one = &frame;
 
-    (void)c;
     switch ((enum handoff_kind)r->kind) {
     case HANDOFF_FRAME:
         handoff_frame(r, bytes, &frame);
@@ -205,7 +203,7 @@ unsigned cluster_take(struct cluster *c, unsigned w, struct engine *e, uint64_t 
         if (from == w)
             continue;
         for (; n < CLUSTER_TAKE_MAX && handoff_peek(h, &ahead, &r, &bytes); n++)
-            take_one(c, e, &r, bytes, now_us);
+            take_one(e, &r, bytes, now_us);
         if (ahead)
             handoff_consume(h, ahead);
         taken += n;
@@ -280,17 +278,11 @@ static void op_state(void *ctx, uint8_t proto, uint16_t port, unsigned state)
  * connection leaves by may change: the first that says something counts for all. */
 static int lands_here(const struct member *m, const struct engine_flow *f)
 {
-    struct spread_flow sf = {.src_port = f->rport,
-                             .dst_port = f->lport,
-                             .proto = f->proto,
-                             .ip_version = f->local.family == SG_AF_INET6 ? 6 : 4};
     int q = -1;
 
-    memcpy(sf.src, f->remote.ip, sizeof(sf.src));
-    memcpy(sf.dst, f->local.ip, sizeof(sf.dst));
     for (unsigned d = 0; q < 0 && d < ENGINE_DEV_MAX; d++)
         if (m->cluster->spread[d].queues > 1)
-            q = spread_queue(&m->cluster->spread[d], &sf);
+            q = sort_queue(&m->cluster->spread[d], f);
     return q < 0 ? -1 : (unsigned)q == m->index;
 }
 

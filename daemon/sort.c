@@ -79,18 +79,23 @@ static unsigned nth_worker(uint32_t mask, unsigned n)
     return (unsigned)__builtin_ctz(mask);
 }
 
-/* Where the device brings frames of this flow; where this one came in when it doesn't say. */
-static unsigned natural(const struct spread *sp, unsigned here, const struct engine_flow *f)
+int sort_queue(const struct spread *sp, const struct engine_flow *f)
 {
     struct spread_flow sf = {.src_port = f->rport,
                              .dst_port = f->lport,
                              .proto = f->proto,
                              .ip_version = f->local.family == SG_AF_INET6 ? 6 : 4};
-    int q;
 
     memcpy(sf.src, f->remote.ip, sizeof(sf.src));
     memcpy(sf.dst, f->local.ip, sizeof(sf.dst));
-    q = spread_queue(sp, &sf);
+    return spread_queue(sp, &sf);
+}
+
+/* Where the device brings frames of this flow; where this one came in when it doesn't say. */
+static unsigned natural(const struct spread *sp, unsigned here, const struct engine_flow *f)
+{
+    int q = sort_queue(sp, f);
+
     return q >= 0 ? (unsigned)q : here;
 }
 

@@ -47,4 +47,7 @@ uint32_t sort_frame(struct sorter *s, unsigned here, const struct spread *spread
 uint32_t sort_packet(struct sorter *s, unsigned here, const struct spread *spread,
                      const struct engine_packet *p);
 
+/** The worker that packets of a flow come in on; -1: the device doesn't say. */
+int sort_queue(const struct spread *spread, const struct engine_flow *f);
+
 #endif
