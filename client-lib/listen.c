@@ -45,6 +45,20 @@ void sc__listen_forget(struct desc *d)
     d->listening = NULL;
 }
 
+/* The same command to the slots beside the primary: what that one takes they do too, so nobody waits for the
+ * answers. */
+static void push_others(const struct desc *d, const struct sg_cmd *cmd)
+{
+    for (uint32_t w = 0; w < d->ch->worker_count; w++) {
+        struct sg_cmd again = *cmd;
+
+        if (!d->listening->other[w])
+            continue;
+        again.slot = d->listening->other[w]->num;
+        (void)sc__command_push(d->ch, &again, NULL);
+    }
+}
+
 /* ---- Options ------------------------------------------------------------------------------------- */
 
 static void remember(struct listening *l, const struct sg_cmd *cmd)
@@ -68,14 +82,7 @@ void sc__listen_option(struct desc *d, const struct sg_cmd *cmd)
     if (!d->listening)
         return; /* Listening will fail for the same reason. */
     remember(d->listening, cmd);
-    for (uint32_t w = 0; w < d->ch->worker_count; w++) {
-        struct sg_cmd again = *cmd;
-
-        if (!d->listening->other[w])
-            continue;
-        again.slot = d->listening->other[w]->num;
-        (void)sc__command_push(d->ch, &again, NULL); /* The first slot took it, so this one does. */
-    }
+    push_others(d, cmd);
 }
 
 /* ---- Making -------------------------------------------------------------------------------------- */
@@ -177,14 +184,7 @@ int sc__listen_all(struct op *op, struct sg_cmd *cmd)
         return -EALREADY;
     sc__line_read(d, &l);
     if (l.state == SG_ST_LISTENING) { /* Again: only the backlog changes. */
-        for (uint32_t w = 0; w < d->ch->worker_count; w++) {
-            struct sg_cmd again = *cmd;
-
-            if (!d->listening->other[w])
-                continue;
-            again.slot = d->listening->other[w]->num;
-            (void)sc__command_push(d->ch, &again, NULL);
-        }
+        push_others(d, cmd);
         return sc__op_command(op, cmd, NULL);
     }
     rc = l.state == SG_ST_OPEN ? bind_any(op) : 0; /* Else the daemon says what is wrong. */
