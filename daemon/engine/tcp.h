@@ -509,7 +509,9 @@ bool tcp_local_output(struct engine *e, struct tcp_conn *c);
 
 /* tcp_out.c */
 /* Frames that connections leave free for stateless answers. */
-#define TCP_TX_RESERVE 8u
+#define TCP_TX_RESERVE     8u
+/* Bytes of a connection in a turn; the others want theirs. */
+#define TCP_TX_SHARE_BYTES (256u * 1024u)
 /** Put on the list of connections with something to send. */
 void tcp_output_schedule(struct engine *e, struct tcp_conn *c);
 void tcp_ack_now(struct engine *e, struct tcp_conn *c);

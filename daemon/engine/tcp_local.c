@@ -8,9 +8,6 @@
  */
 #include "daemon/engine/engine_int.h"
 
-/* Bytes of a connection in a turn; the others want theirs. */
-#define PASS_BYTES_MAX (256u * 1024u)
-
 static struct tcp_conn *other_end(struct engine *e, const struct tcp_conn *c)
 {
     struct flow_key k = {
@@ -80,11 +77,11 @@ bool tcp_local_output(struct engine *e, struct tcp_conn *c)
     if (room > c->snd_wnd_max)
         c->snd_wnd_max = room;
     len = unsent < room ? (uint32_t)unsent : room;
-    if (len > PASS_BYTES_MAX)
-        len = PASS_BYTES_MAX;
+    if (len > TCP_TX_SHARE_BYTES)
+        len = TCP_TX_SHARE_BYTES;
     passed = len ? pass(e, c, d, len) : 0;
     if (passed)
         account(e, c, d, passed);
     c->snd_wnd = d->rcv_adv - d->rcv_nxt;
-    return passed == PASS_BYTES_MAX;
+    return passed == TCP_TX_SHARE_BYTES;
 }

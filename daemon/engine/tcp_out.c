@@ -9,8 +9,6 @@
 #include "daemon/engine/tcp_fast.h"
 #include "daemon/engine/tcp_window.h"
 
-/* Bytes one connection may send before the next one has its turn. */
-#define TX_SHARE_BYTES    (256u * 1024u)
 /* Largest TCP payload of a frame: 65,535 bytes of IP packet less headers with all options. */
 #define GSO_PAYLOAD_MAX   (65535u - 20u - 60u)
 /* Headers of a frame at most: Ethernet with a tag, IPv6, TCP. */
@@ -638,7 +636,7 @@ bool tcp_output(struct engine *e, struct tcp_conn *c)
         uint32_t room = cwnd_room(e, c);
         uint32_t len;
 
-        if (tx_room(e, c) <= TCP_TX_RESERVE || sent >= TX_SHARE_BYTES)
+        if (tx_room(e, c) <= TCP_TX_RESERVE || sent >= TCP_TX_SHARE_BYTES)
             return false;
         paced = has_path(c) && !pace_ok(e, c);
         if (paced)
